@@ -1,0 +1,234 @@
+//! AccessGrant: the commit point and the evidence of one access.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::{Decision, GoDuration, OnChange, Requester, Revokers, RoleKind};
+
+/// One access as it was granted. Nothing of it ever changes.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "curfew.dev",
+    version = "v1alpha1",
+    kind = "AccessGrant",
+    status = "AccessGrantStatus",
+    shortname = "agrant",
+    category = "curfew",
+    derive = "PartialEq",
+    doc = "An AccessGrant is the record of one access: its creation is the moment of granting, and its creation time plus its duration is the deadline. It is written by the operator alone, outlives its request, and tells who, what, when and by whose word. Deleting it ends the access.",
+    printcolumn = r#"{"name":"Requester","type":"string","jsonPath":".spec.requester.username"}"#,
+    printcolumn = r#"{"name":"Role","type":"string","jsonPath":".spec.role.name"}"#,
+    printcolumn = r#"{"name":"Namespace","type":"string","jsonPath":".spec.targets[0].namespace"}"#,
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Ends","type":"string","jsonPath":".status.expiresAt"}"#,
+    printcolumn = r#"{"name":"Why","type":"string","jsonPath":".status.end.reason"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Request","type":"string","priority":1,"jsonPath":".spec.request.name"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".spec.reason"}"#
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self == oldSelf").message("a grant can't be changed"))]
+pub struct AccessGrantSpec {
+    /// The request that led to it.
+    pub request: RequestReference,
+    /// Who asked, as the API server authenticated them.
+    pub requester: Requester,
+    /// Who is bound.
+    pub subject: GrantedSubject,
+    /// The role, as it was when it was approved.
+    pub role: GrantedRole,
+    /// Where it is bound.
+    #[schemars(length(min = 1, max = 32))]
+    pub targets: Vec<Target>,
+    /// How long the access lasts, counted from this object's creation.
+    pub duration: GoDuration,
+    /// The policy under which it was granted.
+    pub policy: GrantedPolicy,
+    /// The digest of the offer that was approved.
+    #[schemars(length(max = 64))]
+    pub offer: String,
+    /// The decisions that carried it.
+    #[schemars(length(min = 1, max = 64))]
+    pub decisions: Vec<Decision>,
+    /// Who, besides the requester, may revoke it.
+    pub revokers: Revokers,
+    /// The requester's reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub reason: Option<String>,
+    /// What the role allows beyond what its rules show at first sight.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 64)))]
+    pub hazards: Vec<String>,
+    /// Whether the role allows streams that Kubernetes doesn't cut when access ends.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub streams_may_outlive: bool,
+}
+
+/// A request by namespace, name and uid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestReference {
+    /// The request's namespace.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// The request's name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The request's uid. A request made again under the same name is another one.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+}
+
+/// Who is bound: a user, or a service account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantedSubject {
+    /// `User` or `ServiceAccount`.
+    #[schemars(length(max = 32))]
+    pub kind: String,
+    /// The name.
+    #[schemars(length(max = 256))]
+    pub name: String,
+    /// The service account's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub namespace: Option<String>,
+}
+
+/// A role as it was when it was approved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantedRole {
+    /// Its kind.
+    pub kind: RoleKind,
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Its uid.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+    /// SHA-256, in hex, over its rules.
+    #[schemars(length(max = 64))]
+    pub rules_digest: String,
+    /// What to do when the role's rules change.
+    pub on_change: OnChange,
+}
+
+/// A namespace by name and uid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    /// The namespace's name.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// The namespace's uid. One made again under the same name is another one.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+}
+
+/// A policy as it was when the access was granted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantedPolicy {
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Its uid.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+    /// SHA-256, in hex, over its spec.
+    #[schemars(length(max = 64))]
+    pub digest: String,
+    /// What to do when the policy is changed or deleted.
+    pub on_change: OnChange,
+}
+
+/// What became of a grant. Written by the operator alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessGrantStatus {
+    /// Where the grant stands, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<GrantPhase>,
+    /// The bindings that were made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub bindings: Vec<BoundBinding>,
+    /// When access ends: this object's creation plus the duration. Shown here; derived anew wherever it matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
+    /// Why and when it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+    /// `Bound`, `Ended`, `DeadMansSwitch` (whether access would end without the operator), `StreamsMayOutlive` (whether the role allows streams that
+    /// Kubernetes doesn't cut when access ends), `Overdue` (what keeps a binding from being deleted).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A binding that was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BoundBinding {
+    /// The binding's namespace.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// The binding's name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The binding's uid.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+}
+
+/// Where a grant stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum GrantPhase {
+    /// Bound: the subject has access.
+    Active,
+    /// It is to end, and something keeps a binding alive; the `Overdue` condition says what.
+    Ending,
+    /// Every binding is gone.
+    Ended,
+}
+
+/// Why and when a grant ended, or why it is to end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct End {
+    /// Why, in one word.
+    pub reason: EndReason,
+    /// Why, in one sentence.
+    pub message: String,
+    /// When every binding was gone. Absent while one isn't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Time>,
+}
+
+/// Why a grant ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum EndReason {
+    /// The deadline.
+    Expired,
+    /// The requester or an approver revoked it.
+    Revoked,
+    /// A denial was stored before the request was sealed; nothing was bound.
+    Denied,
+    /// The request was deleted.
+    RequestDeleted,
+    /// The AccessGrant is being deleted.
+    GrantDeleted,
+    /// A binding was changed, replaced or deleted by someone else.
+    Drifted,
+    /// The role's rules changed, or the role is another or gone.
+    RoleChanged,
+    /// The policy was changed or deleted, and says that this ends its grants.
+    PolicyChanged,
+    /// A target namespace is gone, going, or another one of the same name.
+    TargetGone,
+    /// A binding could not be made.
+    BindFailed,
+}

@@ -1,0 +1,106 @@
+//! One call to the API server: bounded in time, its failure named by what was tried.
+
+use std::time::Duration;
+
+use kube::core::Status;
+
+/// How long one call may take. The client itself has no limit and, made as ours is, retries nothing.
+pub const LIMIT: Duration = Duration::from_secs(10);
+
+/// A call that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// No answer in time. Whether it took effect is not known.
+    #[error("{what}: no answer within {} s", LIMIT.as_secs())]
+    TimedOut {
+        /// What was tried.
+        what: &'static str,
+    },
+    /// The API server said no.
+    #[error("{what}: {} (HTTP {})", status.message, status.code)]
+    Refused {
+        /// What was tried.
+        what: &'static str,
+        /// What it said.
+        status: Box<Status>,
+    },
+    /// The API server could not be reached, or its answer not be read. Whether it took effect is not known.
+    #[error("{what}: {source}")]
+    Failed {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+}
+
+impl CallError {
+    fn status(&self) -> Option<&Status> {
+        match self {
+            Self::Refused { status, .. } => Some(status),
+            Self::TimedOut { .. } | Self::Failed { .. } => None,
+        }
+    }
+
+    /// There is no such object.
+    pub fn is_not_found(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 404)
+    }
+
+    /// Somebody else wrote it in between, or it isn't the object that was meant.
+    pub fn is_conflict(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 409 && status.reason == "Conflict")
+    }
+
+    /// An object of that name is there.
+    pub fn is_already_exists(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 409 && status.reason == "AlreadyExists")
+    }
+
+    /// The API server will say the same the next time: it understood, and refused.
+    pub fn is_final(&self) -> bool {
+        self.status().is_some_and(|status| matches!(status.code, 400 | 403 | 404 | 405 | 422))
+    }
+
+    /// For metrics: one of a few words.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::TimedOut { .. } => "timeout",
+            Self::Failed { .. } => "unreachable",
+            Self::Refused { status, .. } => match status.code {
+                403 => "forbidden",
+                404 => "not_found",
+                409 => "conflict",
+                422 => "invalid",
+                429 => "throttled",
+                500.. => "server_error",
+                _ => "refused",
+            },
+        }
+    }
+}
+
+/// Makes one call, within [`LIMIT`].
+///
+/// # Errors
+/// When it failed, was refused, or had no answer in time.
+pub async fn call<T>(what: &'static str, future: impl Future<Output = kube::Result<T>>) -> Result<T, CallError> {
+    match tokio::time::timeout(LIMIT, future).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(kube::Error::Api(status))) => Err(CallError::Refused { what, status }),
+        Ok(Err(source)) => Err(CallError::Failed { what, source: Box::new(source) }),
+        Err(_) => Err(CallError::TimedOut { what }),
+    }
+}
+
+/// Makes one read, for which "there is none" is an answer.
+///
+/// # Errors
+/// As [`call`], but for 404.
+pub async fn find<T>(what: &'static str, future: impl Future<Output = kube::Result<T>>) -> Result<Option<T>, CallError> {
+    match call(what, future).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}

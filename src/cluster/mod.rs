@@ -1,0 +1,9 @@
+//! What talks to Kubernetes: each call with a limit on its time, deletes with preconditions, the clock.
+//!
+//! Nothing here decides anything; errors say what was tried, and never carry a token.
+
+pub mod call;
+pub mod clock;
+pub mod newest;
+pub mod read;
+pub mod revoke;

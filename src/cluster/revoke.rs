@@ -1,0 +1,66 @@
+//! Takes a binding away. Only ever by DELETE with a uid, which works even when the operator's other rights are gone.
+//!
+//! A binding that is merely being deleted still gives access, so it counts as alive until it is gone; what others hold it with is taken off.
+
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::{Api, Client};
+use serde_json::json;
+
+use super::call::{CallError, call, find};
+use crate::api::BoundBinding;
+
+/// What became of a binding that was to be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// It is gone.
+    Gone,
+    /// It is being deleted and still there: it still gives access.
+    Lingers,
+}
+
+/// Deletes exactly this binding, the one with this uid, and takes off what would hold it.
+///
+/// # Errors
+/// When the API server couldn't be asked, or refused.
+pub async fn revoke(client: &Client, binding: &BoundBinding) -> Result<Revoked, CallError> {
+    let BoundBinding { namespace, name, uid } = binding;
+    let bindings = Api::<RoleBinding>::namespaced(client.clone(), namespace);
+    let only_this = DeleteParams {
+        preconditions: Some(Preconditions { uid: Some(uid.clone()), resource_version: None }),
+        propagation_policy: Some(PropagationPolicy::Background),
+        ..DeleteParams::default()
+    };
+    match call("deleting the RoleBinding", bindings.delete(name, &only_this)).await {
+        Ok(answer) => match answer.left() {
+            None => Ok(Revoked::Gone),
+            Some(lingering) if is_this(&lingering, uid) => release(&bindings, name, lingering).await,
+            Some(_) => Ok(Revoked::Gone),
+        },
+        Err(error) if error.is_not_found() => Ok(Revoked::Gone),
+        // The uid is another: ours is gone, and what is there now is somebody else's.
+        Err(error) if error.is_conflict() => match find("reading the RoleBinding", bindings.get(name)).await? {
+            Some(found) if is_this(&found, uid) => Ok(Revoked::Lingers),
+            _ => Ok(Revoked::Gone),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+fn is_this(found: &RoleBinding, uid: &str) -> bool {
+    found.metadata.uid.as_deref() == Some(uid)
+}
+
+/// Takes all finalizers off a binding that is being deleted, provided that nobody changed it in between.
+async fn release(bindings: &Api<RoleBinding>, name: &str, lingering: RoleBinding) -> Result<Revoked, CallError> {
+    if lingering.metadata.finalizers.as_ref().is_none_or(Vec::is_empty) {
+        return Ok(Revoked::Gone);
+    }
+    let without = json!({ "metadata": { "uid": lingering.metadata.uid, "resourceVersion": lingering.metadata.resource_version, "finalizers": null } });
+    match call("taking finalizers off the RoleBinding", bindings.patch(name, &PatchParams::default(), &Patch::Merge(without))).await {
+        Ok(_) => Ok(Revoked::Gone),
+        Err(error) if error.is_not_found() => Ok(Revoked::Gone),
+        Err(error) if error.is_conflict() => Ok(Revoked::Lingers),
+        Err(error) => Err(error),
+    }
+}

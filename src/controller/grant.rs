@@ -1,0 +1,175 @@
+//! The grant controller: binds what is sealed, holds it, and ends it on time.
+//!
+//! What ends comes first, and waits for nothing that can fail but the delete itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{join_all, try_join_all};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::PostParams;
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt};
+
+use super::Context;
+use super::binding::{Bound, bind, record};
+use crate::api::{AccessGrant, AccessGrantStatus, AccessPolicy, BoundBinding, EndReason, OnChange, RoleReference, Target};
+use crate::cluster::call::{CallError, call, find};
+use crate::cluster::read;
+use crate::cluster::revoke::{Revoked, revoke};
+use crate::core::binding::{is_of_grant, name as binding_name};
+use crate::core::grant::{GrantUid, Observed, Plan, TargetSeen, Why, active, created, deadline, decide, due, ended, ending, has_ended, retry_after};
+
+/// Looks at one grant. Whatever is under way when the deadline comes is dropped for the end.
+///
+/// # Errors
+/// When a call failed; the grant is then looked at again.
+pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result<Action, CallError> {
+    let grant = context.written_grants.of(grant);
+    if has_ended(&grant) {
+        return Ok(Action::await_change());
+    }
+    if let Some(why) = due(&grant, context.now()) {
+        return end(&grant, why, &context).await;
+    }
+    let remaining = (deadline(&grant) - context.now()).to_std().unwrap_or(Duration::ZERO);
+    match tokio::time::timeout(remaining, hold(&grant, &context)).await {
+        Ok(done) => done,
+        Err(_) => Ok(Action::requeue(Duration::ZERO)),
+    }
+}
+
+/// Does what is to be done with a grant before its deadline.
+async fn hold(grant: &AccessGrant, context: &Context) -> Result<Action, CallError> {
+    let observed = observe(grant, context).await?;
+    match decide(&observed) {
+        Plan::AwaitSeal | Plan::Hold => Ok(context.at(deadline(grant))),
+        Plan::Bind(targets) => bind_all(grant, &targets, context).await,
+        Plan::End(why) => end(grant, why, context).await,
+    }
+}
+
+/// Reads what the decision needs, side by side.
+async fn observe(grant: &AccessGrant, context: &Context) -> Result<Observed, CallError> {
+    let reference = &grant.spec.request;
+    let request = async {
+        match context.request(&reference.namespace, &reference.name) {
+            Some(known) if known.uid().as_ref() == Some(&reference.uid) => Ok(Some(known.as_ref().clone())),
+            // Before it counts as deleted, it is looked for afresh.
+            _ => find("reading the AccessRequest", Api::namespaced(context.client.clone(), &reference.namespace).get(&reference.name)).await,
+        }
+    };
+    let role = RoleReference { kind: grant.spec.role.kind, name: grant.spec.role.name.clone() };
+    let first = grant.spec.targets.first().map(|target| target.namespace.as_str()).unwrap_or_default();
+    let (request, role, policy, targets) = futures::try_join!(
+        request,
+        read::role(&context.client, &role, first),
+        policy(grant, context),
+        try_join_all(grant.spec.targets.iter().map(|target| look_at(grant, target, context)))
+    )?;
+    Ok(Observed { grant: grant.clone(), request, role, policy, targets })
+}
+
+/// The policy, where its change would end the grant.
+async fn policy(grant: &AccessGrant, context: &Context) -> Result<Option<AccessPolicy>, CallError> {
+    match grant.spec.policy.on_change {
+        OnChange::Keep => Ok(None),
+        OnChange::Revoke => read::policy(&context.client, &grant.spec.policy.name).await,
+    }
+}
+
+async fn look_at(grant: &AccessGrant, target: &Target, context: &Context) -> Result<TargetSeen, CallError> {
+    // Before a grant is bound there is no binding to look at; should there be one all the same, making it shows that.
+    let binding = async { if grant.status.is_some() { find_binding(grant, target, context).await } else { Ok(None) } };
+    let (namespace, binding) = futures::try_join!(read::namespace(&context.client, &target.namespace), binding)?;
+    Ok(TargetSeen { namespace, binding })
+}
+
+async fn find_binding(grant: &AccessGrant, target: &Target, context: &Context) -> Result<Option<RoleBinding>, CallError> {
+    let Some(uid) = GrantUid::of(grant) else { return Ok(None) };
+    find("reading the RoleBinding", Api::<RoleBinding>::namespaced(context.client.clone(), &target.namespace).get(&binding_name(&uid))).await
+}
+
+/// Makes all bindings or none, then says which.
+async fn bind_all(grant: &AccessGrant, targets: &[Target], context: &Context) -> Result<Action, CallError> {
+    let Some(uid) = GrantUid::of(grant) else { return Ok(Action::await_change()) };
+    let (mut made, mut failure) = (vec![], None);
+    for bound in try_join_all(targets.iter().map(|target| bind(context, grant, &uid, target))).await? {
+        match bound {
+            Bound::Made(binding) => made.push(binding),
+            Bound::Failed { left, message } => {
+                made.extend(left);
+                failure.get_or_insert(message);
+            }
+        }
+    }
+    let now = context.now();
+    let status = active(grant, made, now);
+    match failure {
+        Some(message) => end(&AccessGrant { status: Some(status), ..grant.clone() }, Why { reason: EndReason::BindFailed, message }, context).await,
+        None => {
+            publish(context, grant, status).await?;
+            context.metrics.granted(now - created(grant));
+            Ok(context.at(deadline(grant)))
+        }
+    }
+}
+
+/// Deletes every binding of the grant; only when all are gone it says so.
+async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Action, CallError> {
+    let attempts = join_all(grant.spec.targets.iter().map(|target| end_in(grant, target, context))).await;
+    let now = context.now();
+    let lag = now - deadline(grant);
+    let stuck: Vec<String> = attempts.into_iter().filter_map(|attempt| match attempt {
+        Ok(Revoked::Gone) => None,
+        Ok(Revoked::Lingers) => Some("somebody's finalizer holds it, and is being taken off".to_owned()),
+        Err(error) => {
+            context.metrics.trouble("grant", error.kind());
+            Some(error.to_string())
+        }
+    }).collect();
+    context.metrics.overdue(&grant.name_any(), stuck.len());
+    if stuck.is_empty() {
+        let is_late = why.reason == EndReason::Expired;
+        let reason = why.reason;
+        publish(context, grant, ended(grant, why, now)).await?;
+        context.metrics.ended(reason, is_late.then_some(lag));
+        return Ok(Action::await_change());
+    }
+    tracing::error!(grant = grant.name_any(), stuck = stuck.join("; "), "access is to end and its binding is still there");
+    let status = ending(grant, why, &stuck.join("; "), now);
+    if let Err(error) = publish(context, grant, status).await {
+        tracing::warn!(%error, "the AccessGrant's status could not be written");
+    }
+    Ok(Action::requeue(retry_after(grant, now)))
+}
+
+/// Deletes the grant's binding in one namespace: the one that was recorded, or, where none was, what bears the grant's marks.
+async fn end_in(grant: &AccessGrant, target: &Target, context: &Context) -> Result<Revoked, CallError> {
+    let recorded = grant.status.iter().flat_map(|status| &status.bindings).find(|binding| binding.namespace == target.namespace);
+    let binding: BoundBinding = match recorded {
+        Some(recorded) => recorded.clone(),
+        None => match find_binding(grant, target, context).await? {
+            Some(found) if GrantUid::of(grant).is_some_and(|uid| is_of_grant(&uid, &[], &found)) => record(&found),
+            _ => return Ok(Revoked::Gone),
+        },
+    };
+    revoke(&context.client, &binding).await
+}
+
+/// Writes the status, if it is another, at the version that was decided on.
+async fn publish(context: &Context, grant: &AccessGrant, status: AccessGrantStatus) -> Result<(), CallError> {
+    if grant.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let grants = Api::<AccessGrant>::all(context.client.clone());
+    let next = AccessGrant { status: Some(status), ..grant.clone() };
+    match call("writing the AccessGrant's status", grants.replace_status(&grant.name_any(), &PostParams::default(), &next)).await {
+        // It was deleted in between; its bindings are the sweep's.
+        Err(error) if error.is_not_found() => Ok(()),
+        written => {
+            context.written_grants.wrote(written?);
+            Ok(())
+        }
+    }
+}

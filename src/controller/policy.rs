@@ -1,0 +1,50 @@
+//! The policy controller: says whether a policy can be used, or everything that stands in the way.
+
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use kube::api::PostParams;
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt};
+
+use super::Context;
+use crate::api::{AccessPolicy, AccessPolicyStatus, RoleKind, RoleReference};
+use crate::cluster::call::{CallError, call};
+use crate::cluster::read;
+use crate::core::policy::{PolicyRole, RoleFinding, status};
+
+/// Looks at one policy.
+///
+/// # Errors
+/// When a call failed; the policy is then looked at again.
+pub async fn reconcile(policy: Arc<AccessPolicy>, context: Arc<Context>) -> Result<Action, CallError> {
+    let roles = try_join_all(policy.spec.roles.iter().map(|role| look_at(role, &context))).await?;
+    publish(&context, &policy, status(&policy, &roles, context.now())).await?;
+    Ok(Action::await_change())
+}
+
+async fn look_at(reference: &RoleReference, context: &Context) -> Result<PolicyRole, CallError> {
+    let found = async {
+        match reference.kind {
+            RoleKind::Role => Ok(RoleFinding::PerNamespace(reference.clone())),
+            RoleKind::ClusterRole => Ok(match read::role(&context.client, reference, "").await? {
+                Some(facts) => RoleFinding::Found(facts),
+                None => RoleFinding::Missing(reference.clone()),
+            }),
+        }
+    };
+    let (finding, bindable) = futures::try_join!(found, read::may_bind(&context.client, reference))?;
+    Ok(PolicyRole { finding, bindable })
+}
+
+async fn publish(context: &Context, policy: &AccessPolicy, status: AccessPolicyStatus) -> Result<(), CallError> {
+    if policy.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let policies = Api::<AccessPolicy>::all(context.client.clone());
+    let next = AccessPolicy { status: Some(status), ..policy.clone() };
+    match call("writing the AccessPolicy's status", policies.replace_status(&policy.name_any(), &PostParams::default(), &next)).await {
+        Err(error) if error.is_not_found() => Ok(()),
+        written => written.map(drop),
+    }
+}

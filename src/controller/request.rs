@@ -1,0 +1,132 @@
+//! The request controller: offers, grants and seals; then shows in the request what became of the grant.
+//!
+//! It never touches a binding.
+
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::{ObjectMeta, PostParams};
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt};
+
+use super::Context;
+use crate::api::{AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, RequestPhase, Seal};
+use crate::cluster::call::{CallError, call, find};
+use crate::cluster::read;
+use crate::core::grant::{self, GrantUid};
+use crate::core::request::{Observed, Plan, decide, target_names};
+use crate::core::binding;
+use crate::observe::announce::announcements;
+
+/// Looks at one request.
+///
+/// # Errors
+/// When a call failed; the request is then looked at again.
+pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Result<Action, CallError> {
+    let request = context.written_requests.of(request);
+    if phase(&request).is_some_and(RequestPhase::is_final) {
+        return Ok(Action::await_change());
+    }
+    let mut observed = observe(&request, &context).await?;
+    let mut plan = decide(&observed, context.now());
+    if let Plan::Grant(spec) = plan {
+        observed.grant = Some(create(&context, *spec).await?);
+        plan = decide(&observed, context.now());
+    }
+    match plan {
+        Plan::Publish { status, wake } => {
+            publish(&context, &request, *status).await?;
+            Ok(wake.map_or_else(Action::await_change, |moment| context.at(moment)))
+        }
+        // A grant is never created twice in one go: whatever asks for it is looked at afresh.
+        Plan::Rest | Plan::Grant(_) => Ok(Action::await_change()),
+    }
+}
+
+fn phase(request: &AccessRequest) -> Option<RequestPhase> {
+    request.status.as_ref().and_then(|status| status.phase)
+}
+
+/// Reads what the decision needs, side by side. A sealed request only follows its grant, and needs nothing else.
+async fn observe(request: &AccessRequest, context: &Context) -> Result<Observed, CallError> {
+    let known = context.grant(&grant::name(&request.uid().unwrap_or_default()));
+    let mut observed = Observed {
+        request: request.clone(),
+        policies: vec![],
+        role: None,
+        targets: vec![],
+        grant: known.map(|grant| grant.as_ref().clone()),
+        left_behind: false,
+        home: context.home.clone(),
+    };
+    if let Some(seal) = request.status.as_ref().and_then(|status| status.seal.as_ref()) {
+        if observed.grant.is_none() {
+            (observed.grant, observed.left_behind) = look_for_grant(request, seal, context).await?;
+        }
+        return Ok(observed);
+    }
+    let names = target_names(request);
+    let namespace = names.first().map(String::as_str).unwrap_or_default();
+    let role = read::role(&context.client, &request.spec.role, namespace);
+    let targets = try_join_all(names.iter().map(|name| read::namespace(&context.client, name)));
+    let (policies, role, targets) = futures::try_join!(policies(request, context), role, targets)?;
+    Ok(Observed { policies, role, targets: targets.into_iter().flatten().collect(), ..observed })
+}
+
+/// The policy that the request is under, or all: which one fits depends on the others.
+async fn policies(request: &AccessRequest, context: &Context) -> Result<Vec<AccessPolicy>, CallError> {
+    let chosen = request.status.as_ref().and_then(|status| status.policy.as_ref()).map(|policy| &policy.name);
+    match chosen.or(request.spec.policy.as_ref()) {
+        Some(name) => Ok(read::policy(&context.client, name).await?.into_iter().collect()),
+        None => read::policies(&context.client).await,
+    }
+}
+
+/// A sealed request whose grant is not known here: it may be new, or gone; and if it is gone, its binding may still be there.
+async fn look_for_grant(request: &AccessRequest, seal: &Seal, context: &Context) -> Result<(Option<AccessGrant>, bool), CallError> {
+    let Seal { grant, uid } = seal;
+    let found = find("reading the AccessGrant", Api::<AccessGrant>::all(context.client.clone()).get(grant)).await?;
+    if found.is_some() {
+        return Ok((found, false));
+    }
+    let name = binding::name(&GrantUid::new(uid));
+    let targets = request.status.iter().flat_map(|status| &status.targets);
+    let bindings = targets.map(async |target| {
+        find("reading the RoleBinding", Api::<RoleBinding>::namespaced(context.client.clone(), &target.namespace).get(&name)).await
+    });
+    let left_behind = try_join_all(bindings).await?.iter().flatten().any(|found| binding::marked(found).is_some());
+    Ok((None, left_behind))
+}
+
+/// Creates the grant. If it is there already, an operator stopped before it could seal: then that one counts, with its own creation time and terms.
+async fn create(context: &Context, spec: AccessGrantSpec) -> Result<AccessGrant, CallError> {
+    let grants = Api::<AccessGrant>::all(context.client.clone());
+    let name = grant::name(&spec.request.uid);
+    let grant = AccessGrant { metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() }, spec, status: None };
+    match call("creating the AccessGrant", grants.create(&PostParams::default(), &grant)).await {
+        Err(error) if error.is_already_exists() => call("reading the AccessGrant", grants.get(&name)).await,
+        created => created,
+    }
+}
+
+/// Writes the status, if it is another, at the version that was decided on: whatever was stored in between is a conflict, and is decided on first.
+async fn publish(context: &Context, request: &AccessRequest, status: AccessRequestStatus) -> Result<(), CallError> {
+    let before = request.status.clone().unwrap_or_default();
+    if before == status {
+        return Ok(());
+    }
+    let requests = Api::<AccessRequest>::namespaced(context.client.clone(), &request.namespace().unwrap_or_default());
+    let next = AccessRequest { status: Some(status), ..request.clone() };
+    let written = call("writing the AccessRequest's status", requests.replace_status(&request.name_any(), &PostParams::default(), &next)).await;
+    let written = match written {
+        // It was deleted in between: there is nobody to tell any more.
+        Err(error) if error.is_not_found() => return Ok(()),
+        written => context.written_requests.wrote(written?),
+    };
+    if let Some(phase) = phase(&written).filter(|phase| phase.is_final()) {
+        context.metrics.closed(phase);
+    }
+    context.announcer.announce(&written, announcements(&before, &written.status.clone().unwrap_or_default())).await;
+    Ok(())
+}

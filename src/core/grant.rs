@@ -1,0 +1,299 @@
+//! The state machine of a grant: bind, hold, end.
+//!
+//! **The rule for a deadline is [`deadline`], and stands nowhere else.** What must end by itself is decided by [`due`] from the grant alone, before
+//! anything is read that could fail.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+
+use super::facts::{NamespaceFacts, RoleFacts};
+use super::{approval, binding, offer};
+use crate::api::condition::{self, Finding};
+use crate::api::{
+    AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, End, EndReason, GrantPhase, GrantedPolicy, GrantedRole, OnChange, RequestPhase,
+    RequestReference, Target, Verdict, time,
+};
+
+/// The uid of an AccessGrant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GrantUid(String);
+
+impl GrantUid {
+    /// A uid as the API server wrote it.
+    pub fn new(uid: impl Into<String>) -> Self {
+        Self(uid.into())
+    }
+
+    /// The uid of a grant that the API server has stored. `None` for one that it hasn't.
+    pub fn of(grant: &AccessGrant) -> Option<Self> {
+        grant.metadata.uid.clone().map(Self)
+    }
+}
+
+impl std::fmt::Display for GrantUid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of the one grant that a request can ever lead to.
+pub fn name(request_uid: &str) -> String {
+    format!("grant-{request_uid}")
+}
+
+/// The moment at which access must be gone: the AccessGrant's creation, as the API server wrote it, plus its duration.
+///
+/// A grant without a creation time or with a duration that means nothing (neither can be stored) was due long ago.
+pub fn deadline(grant: &AccessGrant) -> DateTime<Utc> {
+    let created = grant.metadata.creation_timestamp.as_ref().and_then(time::from_kubernetes);
+    let duration = grant.spec.duration.parse().ok().and_then(|duration| chrono::Duration::from_std(duration).ok());
+    created.zip(duration).and_then(|(created, duration)| created.checked_add_signed(duration)).unwrap_or(DateTime::<Utc>::MIN_UTC)
+}
+
+/// The moment of granting, by the API server's clock.
+pub fn created(grant: &AccessGrant) -> DateTime<Utc> {
+    grant.metadata.creation_timestamp.as_ref().and_then(time::from_kubernetes).unwrap_or(DateTime::<Utc>::MIN_UTC)
+}
+
+/// Whether every binding of the grant is gone and its status says so.
+pub fn has_ended(grant: &AccessGrant) -> bool {
+    grant.status.as_ref().and_then(|status| status.phase) == Some(GrantPhase::Ended)
+}
+
+/// Why a grant is to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why {
+    /// In one word.
+    pub reason: EndReason,
+    /// In one sentence.
+    pub message: String,
+}
+
+impl Why {
+    fn new(reason: EndReason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// Why the grant must end, as far as it alone can tell. Comes first in every reconcile, and needs nothing that can fail.
+pub fn due(grant: &AccessGrant, now: DateTime<Utc>) -> Option<Why> {
+    if let Some(End { reason, message, at: _ }) = grant.status.as_ref().and_then(|status| status.end.as_ref()) {
+        return Some(Why::new(*reason, message.clone()));
+    }
+    let deadline = deadline(grant);
+    if deadline <= now {
+        return Some(Why::new(EndReason::Expired, format!("the deadline {} is reached", time::written(deadline))));
+    }
+    grant.metadata.deletion_timestamp.is_some().then(|| Why::new(EndReason::GrantDeleted, "the AccessGrant is being deleted"))
+}
+
+/// All that the fate of a grant depends on, as it was read a moment ago.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The grant.
+    pub grant: AccessGrant,
+    /// The object that has the request's name now, if any.
+    pub request: Option<AccessRequest>,
+    /// The role that has the granted role's name now, if any.
+    pub role: Option<RoleFacts>,
+    /// The policy that has the granted policy's name now, if any.
+    pub policy: Option<AccessPolicy>,
+    /// For each target, in order: the namespace that has its name now, and the binding that has ours.
+    pub targets: Vec<TargetSeen>,
+}
+
+/// One target as it is now.
+#[derive(Clone, Debug)]
+pub struct TargetSeen {
+    /// The namespace of that name, if any.
+    pub namespace: Option<NamespaceFacts>,
+    /// The binding that has the grant's binding name there, if any.
+    pub binding: Option<RoleBinding>,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Plan {
+    /// The request isn't sealed yet: whether it will be is the request's matter.
+    AwaitSeal,
+    /// Make a binding in each of these targets; the other targets have theirs.
+    Bind(Vec<Target>),
+    /// Every binding is there as it was made.
+    Hold,
+    /// Delete every binding, then say why.
+    End(Why),
+}
+
+/// What is to be done with a grant that isn't due by itself.
+pub fn decide(observed: &Observed) -> Plan {
+    let Observed { grant, request, role, policy, targets } = observed;
+    let request = match standing_request(&grant.spec.request, request.as_ref()) {
+        Ok(request) => request,
+        Err(why) => return Plan::End(why),
+    };
+    let status = request.status.clone().unwrap_or_default();
+    if status.seal.is_none_or(|seal| Some(&seal.uid) != grant.metadata.uid.as_ref()) {
+        return match status.phase {
+            Some(phase) if phase.is_final() => Plan::End(never_sealed(phase)),
+            _ => Plan::AwaitSeal,
+        };
+    }
+    let why = revoked(&grant.spec, request)
+        .or_else(|| target_gone(&grant.spec.targets, targets))
+        .or_else(|| role_changed(&grant.spec.role, role.as_ref()))
+        .or_else(|| policy_changed(&grant.spec.policy, policy.as_ref()));
+    match why {
+        Some(why) => Plan::End(why),
+        None => bindings(grant, targets),
+    }
+}
+
+fn standing_request<'a>(reference: &RequestReference, request: Option<&'a AccessRequest>) -> Result<&'a AccessRequest, Why> {
+    match request {
+        Some(request) if request.metadata.uid.as_ref() == Some(&reference.uid) && request.metadata.deletion_timestamp.is_none() => Ok(request),
+        _ => Err(Why::new(EndReason::RequestDeleted, format!("the request {}/{} was deleted", reference.namespace, reference.name))),
+    }
+}
+
+fn never_sealed(phase: RequestPhase) -> Why {
+    let reason = match phase {
+        RequestPhase::Denied => EndReason::Denied,
+        RequestPhase::Withdrawn | RequestPhase::Revoked => EndReason::Revoked,
+        RequestPhase::Expired => EndReason::Expired,
+        RequestPhase::Pending | RequestPhase::Approved | RequestPhase::Active | RequestPhase::Failed => EndReason::BindFailed,
+    };
+    Why::new(reason, format!("the request ended as {phase:?} before the grant took effect; nothing was bound"))
+}
+
+fn revoked(spec: &AccessGrantSpec, request: &AccessRequest) -> Option<Why> {
+    let revocation = request.spec.decisions.iter().find(|decision| {
+        decision.verdict == Verdict::Revoke && approval::revocation(&spec.requester.username, &spec.revokers, decision).is_ok()
+    })?;
+    Some(Why::new(EndReason::Revoked, format!("revoked by {:?}", revocation.username)))
+}
+
+fn target_gone(granted: &[Target], seen: &[TargetSeen]) -> Option<Why> {
+    let now = seen.iter().map(|TargetSeen { namespace, binding: _ }| namespace.as_ref());
+    let gone = granted.iter().zip(now).find(|(granted, now)| now.is_none_or(|now| now.uid != granted.uid || now.terminating)).map(|(granted, _)| granted)?;
+    Some(Why::new(EndReason::TargetGone, format!("the namespace {:?} is gone or going", gone.namespace)))
+}
+
+fn role_changed(granted: &GrantedRole, now: Option<&RoleFacts>) -> Option<Why> {
+    let GrantedRole { kind, name, uid, rules_digest, on_change } = granted;
+    let change = match (now, on_change) {
+        (None, OnChange::Revoke | OnChange::Keep) => "was deleted",
+        (Some(_), OnChange::Keep) => return None,
+        (Some(now), OnChange::Revoke) if now.uid != *uid => "was replaced by another of the same name",
+        (Some(now), OnChange::Revoke) if offer::rules_digest(&now.rules) != *rules_digest => "has other rules than were approved",
+        (Some(_), OnChange::Revoke) => return None,
+    };
+    Some(Why::new(EndReason::RoleChanged, format!("{kind:?} {name:?} {change}")))
+}
+
+fn policy_changed(granted: &GrantedPolicy, now: Option<&AccessPolicy>) -> Option<Why> {
+    let GrantedPolicy { name, uid, digest, on_change } = granted;
+    match on_change {
+        OnChange::Keep => None,
+        OnChange::Revoke => {
+            let same = now.is_some_and(|now| now.metadata.uid.as_ref() == Some(uid) && offer::policy_digest(&now.spec) == *digest);
+            (!same).then(|| Why::new(EndReason::PolicyChanged, format!("the policy {name:?} was changed or deleted, and says that this ends its grants")))
+        }
+    }
+}
+
+/// What the bindings as they are now call for. One that was recorded must be there as it was made; one that wasn't may be there already, made by an operator
+/// that stopped before it could record it.
+fn bindings(grant: &AccessGrant, seen: &[TargetSeen]) -> Plan {
+    let Some(uid) = GrantUid::of(grant) else { return Plan::AwaitSeal };
+    let status = grant.status.clone().unwrap_or_default();
+    let was_bound = status.phase.is_some();
+    let mut missing = vec![];
+    for (target, TargetSeen { namespace: _, binding: found }) in grant.spec.targets.iter().zip(seen) {
+        let desired = binding::desired(grant, &uid, target);
+        let place = format!("the binding in namespace {:?}", target.namespace);
+        match found {
+            None if was_bound => return Plan::End(Why::new(EndReason::Drifted, format!("{place} was deleted by somebody else"))),
+            None => missing.push(target.clone()),
+            Some(found) if was_bound && !is_recorded(&status.bindings, target, found) => {
+                return Plan::End(Why::new(EndReason::Drifted, format!("{place} was replaced by another of the same name, which is not Curfew's and was left alone")));
+            }
+            Some(found) => {
+                if let Some(how) = binding::drift(&desired, found) {
+                    let reason = if was_bound { EndReason::Drifted } else { EndReason::BindFailed };
+                    return Plan::End(Why::new(reason, format!("{place} is not as Curfew makes it: {how}")));
+                }
+            }
+        }
+    }
+    if missing.is_empty() { Plan::Hold } else { Plan::Bind(missing) }
+}
+
+// ---- the status that says it ---------------------------------------------------------------------------------------
+
+/// The status of a grant whose bindings were made.
+pub fn active(grant: &AccessGrant, made: Vec<BoundBinding>, now: DateTime<Utc>) -> AccessGrantStatus {
+    let mut status = grant.status.clone().unwrap_or_default();
+    status.phase = Some(GrantPhase::Active);
+    status.bindings = made;
+    status.expires_at = Some(time::to_kubernetes(deadline(grant)));
+    let mut find = |finding| condition::set(&mut status.conditions, finding, grant.metadata.generation, now);
+    find(Finding::yes(condition::BOUND, "Bound", format!("access until {}", time::written(deadline(grant)))));
+    find(Finding::no(condition::DEAD_MANS_SWITCH, "NotYetSupported", "the operator alone ends this access"));
+    if grant.spec.streams_may_outlive {
+        let message = "the role allows streams (watch, followed logs, exec, port-forward); Kubernetes doesn't cut those that are open when access ends";
+        find(Finding::yes(condition::STREAMS_MAY_OUTLIVE, "RoleAllowsStreams", message));
+    }
+    status
+}
+
+/// The status of a grant that is to end, while something keeps a binding alive.
+pub fn ending(grant: &AccessGrant, why: Why, stuck: &str, now: DateTime<Utc>) -> AccessGrantStatus {
+    let mut status = grant.status.clone().unwrap_or_default();
+    let Why { reason, message } = why;
+    status.phase = Some(GrantPhase::Ending);
+    status.end = Some(End { reason, message, at: None });
+    condition::set(&mut status.conditions, Finding::yes(condition::OVERDUE, "BindingNotDeleted", stuck), grant.metadata.generation, now);
+    status
+}
+
+/// The status of a grant whose bindings are all gone.
+pub fn ended(grant: &AccessGrant, why: Why, now: DateTime<Utc>) -> AccessGrantStatus {
+    let mut status = grant.status.clone().unwrap_or_default();
+    let Why { reason, message } = why;
+    status.phase = Some(GrantPhase::Ended);
+    status.end = Some(End { reason, message: message.clone(), at: Some(time::to_kubernetes(now)) });
+    let mut find = |finding| condition::set(&mut status.conditions, finding, grant.metadata.generation, now);
+    find(Finding::no(condition::BOUND, "Ended", "every binding is gone"));
+    find(Finding::yes(condition::ENDED, ended_reason(reason), message));
+    status.conditions.retain(|condition| condition.type_ != condition::OVERDUE);
+    status
+}
+
+/// The reason of an `Ended` condition.
+pub fn ended_reason(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Expired => "DeadlineReached",
+        EndReason::Revoked => "Revoked",
+        EndReason::Denied => "Denied",
+        EndReason::RequestDeleted => "RequestDeleted",
+        EndReason::GrantDeleted => "GrantDeleted",
+        EndReason::Drifted => "BindingDrifted",
+        EndReason::RoleChanged => "RoleChanged",
+        EndReason::PolicyChanged => "PolicyChanged",
+        EndReason::TargetGone => "TargetGone",
+        EndReason::BindFailed => "BindFailed",
+    }
+}
+
+/// How long to wait before the next try to delete a binding: a quarter of the time that it has been stuck, from a quarter of a second to fifteen.
+pub fn retry_after(grant: &AccessGrant, now: DateTime<Utc>) -> Duration {
+    let stuck_since = grant.status.as_ref().and_then(|status| condition::get(&status.conditions, condition::OVERDUE)).and_then(|overdue| time::from_kubernetes(&overdue.last_transition_time));
+    let stuck_for = stuck_since.and_then(|since| (now - since).to_std().ok()).unwrap_or_default();
+    (stuck_for / 4).clamp(Duration::from_millis(250), Duration::from_secs(15))
+}
+
+fn is_recorded(recorded: &[BoundBinding], target: &Target, found: &RoleBinding) -> bool {
+    recorded.iter().any(|BoundBinding { namespace, name: _, uid }| *namespace == target.namespace && Some(uid) == found.metadata.uid.as_ref())
+}

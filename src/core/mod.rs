@@ -1,0 +1,14 @@
+//! Every decision that Curfew takes, as pure functions: no client, no async, no clock, no randomness.
+//!
+//! Time enters as an argument. User mistakes are findings, not errors: every function here is total.
+//! [`request::decide`] and [`grant::decide`] are the two state machines; the other modules are the rules they rest on.
+
+pub mod approval;
+pub mod binding;
+pub mod facts;
+pub mod grant;
+pub mod hazard;
+pub mod identity;
+pub mod offer;
+pub mod policy;
+pub mod request;

@@ -1,0 +1,393 @@
+//! What a policy means: whether it can be used at all, and whether a request fits it.
+//!
+//! Every flaw and every misfit is reported, not only the first: whoever repairs a policy wants to do it once.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use regex::Regex;
+
+use super::facts::{Home, NamespaceFacts, RoleFacts};
+use super::hazard::{self, Hazard};
+use super::identity;
+use crate::api::condition::{self, Finding};
+use crate::api::{
+    AccessPolicy, AccessPolicySpec, AccessPolicyStatus, AccessRequestSpec, Approval, DeadMansSwitch, GoDuration, InvalidDuration, Namespaces, ReasonRule, Requester, RoleKind, RoleReference,
+    Stage,
+};
+
+/// How long a request may wait when its policy says nothing.
+pub const DEFAULT_REQUEST_TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// Something that stands in the way: the reason of a condition and its sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// One sentence, and who could change it.
+    pub message: String,
+}
+
+impl Obstacle {
+    /// An obstacle.
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// What the operator found out about one role that a policy names.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RoleFinding {
+    /// A ClusterRole that exists.
+    Found(RoleFacts),
+    /// A ClusterRole that doesn't.
+    Missing(RoleReference),
+    /// A Role: which one is meant depends on the namespace, so it is looked at with each request.
+    PerNamespace(RoleReference),
+}
+
+/// One role of a policy, and whether the operator may bind it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyRole {
+    /// What was found.
+    pub finding: RoleFinding,
+    /// Whether the API server lets the operator bind it.
+    pub bindable: bool,
+}
+
+/// Everything that keeps a policy from being used. Empty: it is Ready.
+pub fn flaws(spec: &AccessPolicySpec, roles: &[PolicyRole]) -> Vec<Obstacle> {
+    let mut flaws = unsupported(spec);
+    flaws.extend(flaws_of_scope(spec));
+    flaws.extend(flaws_of_durations(spec));
+    flaws.extend(flaws_of_approval(spec.approval.as_ref()));
+    flaws.extend(spec.reason.as_ref().and_then(|rule| pattern(rule).err()));
+    flaws.extend(roles.iter().flat_map(|role| flaws_of_role(role, spec.allow_persistence)));
+    flaws
+}
+
+/// The hazards of all roles that a policy names, for its `Hazardous` condition.
+fn hazards(roles: &[PolicyRole]) -> Vec<(&RoleReference, Vec<Hazard>)> {
+    roles
+        .iter()
+        .filter_map(|PolicyRole { finding, bindable: _ }| match finding {
+            RoleFinding::Found(RoleFacts { reference, uid: _, rules }) => Some((reference, hazard::hazards(rules).into_iter().collect::<Vec<_>>())),
+            RoleFinding::Missing(_) | RoleFinding::PerNamespace(_) => None,
+        })
+        .filter(|(_, hazards)| !hazards.is_empty())
+        .collect()
+}
+
+/// What a policy's status says of it.
+pub fn status(policy: &AccessPolicy, roles: &[PolicyRole], now: DateTime<Utc>) -> AccessPolicyStatus {
+    let mut status = policy.status.clone().unwrap_or_default();
+    let generation = policy.metadata.generation;
+    let flaws = flaws(&policy.spec, roles);
+    let ready = match flaws.first() {
+        None => Finding::yes(condition::READY, "Ready", "requests can be granted under this policy"),
+        Some(first) => {
+            let all: Vec<_> = flaws.iter().map(|flaw| flaw.message.as_str()).collect();
+            Finding::no(condition::READY, first.reason, all.join("; "))
+        }
+    };
+    let hazards: Vec<_> = hazards(roles)
+        .into_iter()
+        .map(|(role, hazards)| format!("{role}: {}", hazards.into_iter().map(Hazard::name).collect::<Vec<_>>().join(", ")))
+        .collect();
+    let hazardous = match hazards.is_empty() {
+        true => Finding::no(condition::HAZARDOUS, "NothingFound", "no role of this policy is known to allow more than its rules show at first sight"),
+        false => Finding::yes(condition::HAZARDOUS, "RolesAllowMore", hazards.join("; ")),
+    };
+    for finding in [ready, hazardous] {
+        condition::set(&mut status.conditions, finding, generation, now);
+    }
+    status.observed_generation = generation;
+    status
+}
+
+/// What is declared in the API and not there yet. The struct is taken apart in full: a field that nobody thought of doesn't compile.
+fn unsupported(spec: &AccessPolicySpec) -> Vec<Obstacle> {
+    let AccessPolicySpec {
+        requesters: _,
+        roles: _,
+        namespaces: _,
+        cluster_wide,
+        max_duration: _,
+        default_duration: _,
+        request_ttl: _,
+        reason: _,
+        approval,
+        require_code: _,
+        require_direct: _,
+        limits,
+        retention,
+        dead_mans_switch,
+        allow_persistence: _,
+        on_policy_change: _,
+        on_role_change: _,
+        start_tolerance,
+        max_total_duration,
+        review,
+    } = spec;
+    let no_approval = Approval::default();
+    let Approval { order: _, stages, break_glass } = approval.as_ref().unwrap_or(&no_approval);
+    let escalates = stages.iter().any(|Stage { name: _, approvers: _, required: _, timeout, escalate_to }| timeout.is_some() || escalate_to.is_some());
+    let mut found: Vec<Obstacle> = [
+        (*cluster_wide, "clusterWide"),
+        (limits.is_some(), "limits"),
+        (retention.is_some(), "retention"),
+        (start_tolerance.is_some(), "startTolerance"),
+        (max_total_duration.is_some(), "maxTotalDuration"),
+        (review.is_some(), "review"),
+        (break_glass.is_some(), "approval.breakGlass"),
+        (stages.len() > 1, "more than one stage in approval.stages"),
+        (escalates, "timeout and escalateTo in approval.stages"),
+    ]
+    .into_iter()
+    .filter(|(set, _)| *set)
+    .map(|(_, what)| Obstacle::new("NotYetSupported", format!("this version doesn't support {what} yet; take it out of the policy")))
+    .collect();
+    match dead_mans_switch {
+        Some(DeadMansSwitch::BestEffort) => {}
+        Some(DeadMansSwitch::Required) | None => found.push(Obstacle::new(
+            "NotYetSupported",
+            "this version has no dead man's switch yet, and a policy that says nothing requires one; write deadMansSwitch: BestEffort to grant access that the operator alone ends",
+        )),
+    }
+    found
+}
+
+fn flaws_of_scope(spec: &AccessPolicySpec) -> Vec<Obstacle> {
+    let mut flaws = vec![];
+    if spec.requesters.is_empty() {
+        flaws.push(Obstacle::new("NothingMatches", "requesters names nobody; add users, groups or serviceAccounts"));
+    }
+    if spec.roles.is_empty() {
+        flaws.push(Obstacle::new("NothingMatches", "roles names no role"));
+    }
+    match &spec.namespaces {
+        None => flaws.push(Obstacle::new("NothingMatches", "namespaces is missing; add names or a selector")),
+        Some(Namespaces { names, selector }) => match selector {
+            Some(selector) if selector.is_empty() => {
+                flaws.push(Obstacle::new("EmptySelector", "namespaces.selector says nothing, which selects nothing; add matchLabels or matchExpressions, or take it out"));
+            }
+            Some(selector) => flaws.extend(selector.flaw().map(|flaw| Obstacle::new("InvalidSelector", format!("namespaces.selector: {flaw}")))),
+            None if names.is_empty() => flaws.push(Obstacle::new("NothingMatches", "namespaces is empty; add names or a selector")),
+            None => {}
+        },
+    }
+    flaws
+}
+
+fn flaws_of_durations(spec: &AccessPolicySpec) -> Vec<Obstacle> {
+    let parse = |field: &str, duration: &GoDuration| {
+        duration.parse().map_err(|invalid: InvalidDuration| Obstacle::new("InvalidDuration", format!("{field}: {invalid}")))
+    };
+    let mut flaws = vec![];
+    let longest = parse("maxDuration", &spec.max_duration).map_err(|flaw| flaws.push(flaw)).ok();
+    if let Some(ttl) = &spec.request_ttl {
+        flaws.extend(parse("requestTTL", ttl).err());
+    }
+    if let Some(default) = &spec.default_duration {
+        match parse("defaultDuration", default) {
+            Err(flaw) => flaws.push(flaw),
+            Ok(length) if longest.is_some_and(|longest| length > longest) => flaws.push(Obstacle::new(
+                "InvalidDuration",
+                format!("defaultDuration {default} is longer than maxDuration {}", spec.max_duration),
+            )),
+            Ok(_) => {}
+        }
+    }
+    flaws
+}
+
+fn flaws_of_approval(approval: Option<&Approval>) -> Vec<Obstacle> {
+    let missing = || vec![Obstacle::new("ApprovalMissing", "approval names no stages, and what is missing never means granted; add approval.stages with approvers")];
+    let Some(Approval { order: _, stages, break_glass }) = approval else { return missing() };
+    match (stages.is_empty(), break_glass) {
+        (true, None) => missing(),
+        (false, Some(_)) => vec![Obstacle::new("ApprovalAmbiguous", "approval has both stages and breakGlass; keep one of the two")],
+        (true, Some(_)) => vec![],
+        (false, None) => stages.iter().filter_map(flaw_of_stage).collect(),
+    }
+}
+
+fn flaw_of_stage(stage: &Stage) -> Option<Obstacle> {
+    let Stage { name, approvers, required: _, timeout: _, escalate_to: _ } = stage;
+    let required = required(stage);
+    if approvers.is_empty() {
+        return Some(Obstacle::new("NobodyApproves", format!("stage {name:?} names no approvers")));
+    }
+    if required < 1 {
+        return Some(Obstacle::new("NobodyApproves", format!("stage {name:?} requires {required} approvals; at least 1 is needed")));
+    }
+    let mut named = approvers.usernames();
+    named.sort_unstable();
+    named.dedup();
+    (approvers.groups.is_empty() && i32::try_from(named.len()).is_ok_and(|people| people < required)).then(|| {
+        Obstacle::new("NeverMet", format!("stage {name:?} requires {required} approvals and names {} people and no group", named.len()))
+    })
+}
+
+/// How many different people a stage requires.
+pub fn required(stage: &Stage) -> i32 {
+    stage.required.unwrap_or(1)
+}
+
+/// The one stage of a policy that has exactly one and nothing else. More come with chains; until then such policies are never Ready.
+pub fn stage(spec: &AccessPolicySpec) -> Option<&Stage> {
+    match spec.approval.as_ref()? {
+        Approval { order: _, stages, break_glass: None } => match stages.as_slice() {
+            [stage] => Some(stage),
+            _ => None,
+        },
+        Approval { break_glass: Some(_), .. } => None,
+    }
+}
+
+fn flaws_of_role(role: &PolicyRole, allow_persistence: bool) -> Vec<Obstacle> {
+    let PolicyRole { finding, bindable } = role;
+    let (reference, mut flaws) = match finding {
+        RoleFinding::Missing(reference) => return vec![missing_role(reference)],
+        RoleFinding::PerNamespace(reference) => (reference, vec![]),
+        RoleFinding::Found(facts) => (&facts.reference, obstacles_of_role(facts, allow_persistence)),
+    };
+    if !bindable {
+        flaws.push(Obstacle::new(
+            "RoleNotGrantable",
+            format!("the operator may not bind {reference}; a cluster admin can add it to grantableRoles of the Helm chart"),
+        ));
+    }
+    flaws
+}
+
+fn missing_role(reference: &RoleReference) -> Obstacle {
+    Obstacle::new("RoleMissing", format!("{reference} doesn't exist"))
+}
+
+/// What keeps a role from being given to anybody, whatever the request.
+pub fn obstacles_of_role(role: &RoleFacts, allow_persistence: bool) -> Vec<Obstacle> {
+    let RoleFacts { reference, uid: _, rules } = role;
+    if rules.is_empty() {
+        return vec![Obstacle::new("RoleEmpty", format!("{reference} has no rules; it would give access later, when somebody adds some"))];
+    }
+    let planting: Vec<_> = hazard::hazards(rules).into_iter().filter(|hazard| hazard.plants_access()).map(Hazard::name).collect();
+    if planting.is_empty() || allow_persistence {
+        return vec![];
+    }
+    vec![Obstacle::new(
+        "RolePlantsAccess",
+        format!("with {reference} a holder can plant access that no deadline ends ({}); take another role, or write allowPersistence: true", planting.join(", ")),
+    )]
+}
+
+/// What a request asks for, with all defaults resolved but the duration.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The request's spec.
+    pub spec: &'a AccessRequestSpec,
+    /// Who asks.
+    pub requester: &'a Requester,
+    /// The namespaces that access is asked for.
+    pub targets: &'a [NamespaceFacts],
+}
+
+/// Why a request doesn't fit a policy because of who asks, for what, or where. `None`: it does.
+pub fn out_of_scope(policy: &AccessPolicySpec, ask: Ask<'_>) -> Option<Obstacle> {
+    let Ask { spec, requester, targets } = ask;
+    if !identity::includes(&policy.requesters, requester) {
+        return Some(Obstacle::new("NotARequester", "its requesters don't include you"));
+    }
+    if !policy.roles.contains(&spec.role) {
+        return Some(Obstacle::new("RoleNotInPolicy", format!("its roles don't include {}", spec.role)));
+    }
+    let outside = targets.iter().find(|target| !offers_namespace(policy, target))?;
+    Some(Obstacle::new("NamespaceNotInPolicy", format!("its namespaces don't include {:?}", outside.name)))
+}
+
+fn offers_namespace(policy: &AccessPolicySpec, namespace: &NamespaceFacts) -> bool {
+    policy.namespaces.as_ref().is_some_and(|Namespaces { names, selector }| {
+        names.contains(&namespace.name) || selector.as_ref().is_some_and(|selector| selector.selects(&namespace.labels))
+    })
+}
+
+/// Why a request that is in a policy's scope can't be had as it is: its duration, its reason. `None`: it can.
+pub fn out_of_bounds(policy: &AccessPolicySpec, spec: &AccessRequestSpec) -> Option<Obstacle> {
+    duration(policy, spec).err().or_else(|| flaw_of_reason(policy.reason.as_ref()?, spec.reason.as_deref()))
+}
+
+/// How long access will last: what the request says, or the policy's default; never more than the policy's maximum.
+///
+/// # Errors
+/// The obstacle, when there is no such duration.
+pub fn duration<'a>(policy: &'a AccessPolicySpec, spec: &'a AccessRequestSpec) -> Result<&'a GoDuration, Obstacle> {
+    let Some(asked) = spec.duration.as_ref().or(policy.default_duration.as_ref()) else {
+        return Err(Obstacle::new("DurationMissing", format!("the policy has no default duration; make a new request with a duration of at most {}", policy.max_duration)));
+    };
+    let parse = |duration: &GoDuration| duration.parse().map_err(|invalid| Obstacle::new("InvalidDuration", invalid.to_string()));
+    if parse(asked)? > parse(&policy.max_duration)? {
+        return Err(Obstacle::new("DurationTooLong", format!("a duration of {asked} is longer than the policy allows; make a new request with at most {}", policy.max_duration)));
+    }
+    Ok(asked)
+}
+
+/// How long a request may wait for its decision.
+pub fn request_ttl(policy: Option<&AccessPolicySpec>) -> Duration {
+    policy.and_then(|policy| policy.request_ttl.as_ref()).and_then(|ttl| ttl.parse().ok()).unwrap_or(DEFAULT_REQUEST_TTL)
+}
+
+fn flaw_of_reason(rule: &ReasonRule, reason: Option<&str>) -> Option<Obstacle> {
+    let ReasonRule { required, pattern: _, hint } = rule;
+    let expected = hint.as_ref().map(|hint| format!("; expected is {hint}")).unwrap_or_default();
+    let pattern = match pattern(rule) {
+        Ok(pattern) => pattern,
+        Err(flaw) => return Some(flaw),
+    };
+    let given = reason.map(str::trim).filter(|reason| !reason.is_empty());
+    match (given, pattern) {
+        (None, pattern) if *required || pattern.is_some() => {
+            Some(Obstacle::new("ReasonMissing", format!("the policy requires a reason{expected}; make a new request with one")))
+        }
+        (Some(given), Some(pattern)) if !pattern.is_match(given) => {
+            Some(Obstacle::new("ReasonMismatch", format!("the reason doesn't match the policy's pattern {:?}{expected}; make a new request", pattern.as_str())))
+        }
+        _ => None,
+    }
+}
+
+/// A policy's pattern, compiled; matching takes linear time, and the compiled size is bounded by the library's default.
+fn pattern(rule: &ReasonRule) -> Result<Option<Regex>, Obstacle> {
+    rule.pattern.as_deref().map(Regex::new).transpose().map_err(|error| {
+        let cause = error.to_string();
+        let last = cause.lines().last().unwrap_or_default();
+        Obstacle::new("InvalidPattern", format!("reason.pattern is no regular expression: {last}"))
+    })
+}
+
+/// Why nobody is ever granted anything here, or this account anything anywhere. `None`: nothing protects it.
+pub fn protected(home: &Home, requester: &Requester, targets: &[NamespaceFacts]) -> Option<Obstacle> {
+    match identity::Account::of(&requester.username) {
+        identity::Account::User(_) => {}
+        identity::Account::System => {
+            return Some(Obstacle::new("ProtectedSubject", "access is never granted to Kubernetes' own accounts (system:…)"));
+        }
+        identity::Account::ServiceAccount(account) if home.protects(&account.namespace) => {
+            return Some(Obstacle::new("ProtectedSubject", format!("access is never granted to service accounts of namespace {:?}", account.namespace)));
+        }
+        identity::Account::ServiceAccount(_) => {}
+    }
+    targets.iter().find(|target| home.protects(&target.name)).map(|target| {
+        Obstacle::new("ProtectedNamespace", format!("access is never granted in namespace {:?}: it belongs to Kubernetes or to Curfew itself", target.name))
+    })
+}
+
+/// What is wrong with a request's role in its target namespaces.
+pub fn obstacles_of_asked_role(policy: &AccessPolicySpec, role: Option<&RoleFacts>, asked: &RoleReference, namespace: &str) -> Vec<Obstacle> {
+    match role {
+        Some(role) => obstacles_of_role(role, policy.allow_persistence),
+        None => vec![match asked.kind {
+            RoleKind::ClusterRole => missing_role(asked),
+            RoleKind::Role => Obstacle::new("RoleMissing", format!("{asked} doesn't exist in namespace {namespace:?}")),
+        }],
+    }
+}

@@ -1,0 +1,144 @@
+//! The operator `curfew`: reads its options, connects, runs the controllers, and ends gracefully.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, ValueEnum};
+use curfew::cluster::clock::Clock;
+use curfew::controller::{self, Parts};
+use curfew::core::facts::Home;
+use curfew::observe::health::{self, Health};
+use curfew::observe::metrics::Metrics;
+use futures::FutureExt;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// The operator of Curfew: grants what was approved, and ends it on time.
+///
+/// In a cluster it needs no options. Outside one it uses the kubeconfig that --kubeconfig, KUBECONFIG or ~/.kube/config names.
+#[derive(Debug, Parser)]
+#[command(name = "curfew", version, max_term_width = 120)]
+struct Options {
+    /// Where to serve /healthz, /readyz and /metrics; with port 0 a free one is chosen, and logged.
+    #[arg(long, env = "CURFEW_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// How log lines are written.
+    #[arg(long, env = "CURFEW_LOG_FORMAT", value_enum, default_value = "text")]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as "info,curfew=debug".
+    #[arg(long, env = "CURFEW_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = filter)]
+    log_level: String,
+    /// The kubeconfig to use. Without it: the pod's service account, or KUBECONFIG, or ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context to use. Without it: the current one.
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// The namespace that the operator is installed in, in which it never grants anything. Without it: the pod's, or the context's.
+    #[arg(long, short, env = "CURFEW_NAMESPACE", value_name = "NAME")]
+    namespace: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| format!("{error}; allowed are error, warn, info, debug, trace or a filter"))
+}
+
+/// What ends the operator with exit code 1.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the async runtime could not be started: {0}")]
+    Runtime(std::io::Error),
+    #[error("the kubeconfig can't be used: {0}")]
+    Kubeconfig(#[from] kube::config::KubeconfigError),
+    #[error("no way to the API server was found: {0}; run it in a pod with a service account, or give --kubeconfig")]
+    NoCluster(#[from] kube::config::InferConfigError),
+    #[error("the connection to the API server can't be set up: {0}")]
+    Client(#[from] kube::Error),
+    #[error("{0} can't be listened on: {1}; choose another with --listen")]
+    Listen(SocketAddr, std::io::Error),
+    #[error("signals can't be received: {0}")]
+    Signals(std::io::Error),
+    #[error("the controllers ended by themselves, which must not happen; restart it")]
+    ControllersEnded,
+    #[error("health and metrics are no longer served: {0}")]
+    Serving(std::io::Error),
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    start_logging(&options);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime);
+    match runtime.and_then(|runtime| runtime.block_on(run(options))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tracing::error!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_logging(options: &Options) {
+    let filter = EnvFilter::try_new(&options.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match options.log_format {
+        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).init(),
+        LogFormat::Text => log.with_ansi(false).init(),
+    }
+}
+
+async fn run(options: Options) -> Result<(), Failure> {
+    let config = connection(&options).await?;
+    let home = Home { namespace: options.namespace.clone().unwrap_or_else(|| config.default_namespace.clone()) };
+    let client = Client::try_from(config)?;
+    let (metrics, health) = (Arc::new(Metrics::default()), Arc::new(Health::default()));
+
+    let listener = TcpListener::bind(options.listen).await.map_err(|error| Failure::Listen(options.listen, error))?;
+    let address = listener.local_addr().map_err(|error| Failure::Listen(options.listen, error))?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = home.namespace, %address, "curfew begins");
+    let serving = health::serve(listener, Arc::clone(&health), Arc::clone(&metrics));
+
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Signals)?;
+    let told = Arc::clone(&health);
+    let stop = async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        tracing::info!("told to end; what was begun is finished first");
+        told.stopping();
+    }
+    .boxed()
+    .shared();
+
+    let parts = Parts { client, clock: Clock::system(), home, metrics, health: Arc::clone(&health) };
+    tokio::select! {
+        () = controller::run(parts, stop.clone()) => match stop.peek() {
+            Some(()) => { tracing::info!("curfew ends"); Ok(()) }
+            None => Err(Failure::ControllersEnded),
+        },
+        served = serving => served.map_err(Failure::Serving),
+    }
+}
+
+/// Where the API server is. Failed calls are not repeated underneath: when to try again is the controllers' matter.
+async fn connection(options: &Options) -> Result<Config, Failure> {
+    let choice = KubeConfigOptions { context: options.context.clone(), ..KubeConfigOptions::default() };
+    let mut config = match (&options.kubeconfig, &options.context) {
+        (Some(file), _) => Config::from_custom_kubeconfig(Kubeconfig::read_from(file)?, &choice).await?,
+        (None, Some(_)) => Config::from_kubeconfig(&choice).await?,
+        (None, None) => Config::infer().await?,
+    };
+    config.default_retry = false;
+    Ok(config)
+}

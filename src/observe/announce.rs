@@ -1,0 +1,76 @@
+//! Events: what a change of a request's status is worth telling.
+
+use kube::Client;
+use kube::Resource;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+
+use crate::api::condition;
+use crate::api::{AccessRequest, AccessRequestStatus, RequestPhase};
+use crate::cluster::call::call;
+
+/// An event holds at most so many bytes of text.
+const NOTE_LIMIT: usize = 1024;
+
+/// Writes events.
+#[derive(Clone)]
+pub struct Announcer(Recorder);
+
+/// One thing worth telling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Whether somebody ought to look.
+    pub warning: bool,
+    /// One CamelCase word, of a condition's catalogue.
+    pub reason: String,
+    /// One sentence.
+    pub note: String,
+}
+
+impl Announcer {
+    /// Writes events through `client`.
+    pub fn new(client: Client) -> Self {
+        Self(Recorder::new(client, Reporter::from("curfew")))
+    }
+
+    /// Writes events on a request. An event that can't be written is logged and forgotten: the status has it all.
+    pub async fn announce(&self, request: &AccessRequest, announcements: Vec<Announcement>) {
+        let about = request.object_ref(&());
+        for Announcement { warning, reason, note } in announcements {
+            let event = Event {
+                type_: if warning { EventType::Warning } else { EventType::Normal },
+                reason,
+                note: Some(shortened(&note)),
+                action: "Decide".into(),
+                secondary: None,
+            };
+            if let Err(error) = call("writing an event", self.0.publish(&event, &about)).await {
+                tracing::warn!(%error, "an event could not be written");
+            }
+        }
+    }
+}
+
+fn shortened(note: &str) -> String {
+    note.char_indices().take_while(|(at, character)| at + character.len_utf8() <= NOTE_LIMIT).map(|(_, character)| character).collect()
+}
+
+/// What is worth telling of a change from one status to the next.
+pub fn announcements(before: &AccessRequestStatus, after: &AccessRequestStatus) -> Vec<Announcement> {
+    let mut told = vec![];
+    for (kind, warns) in [(condition::ACCEPTED, false), (condition::APPROVED, false), (condition::GRANTED, false), (condition::ENDED, true)] {
+        let (old, new) = (condition::get(&before.conditions, kind), condition::get(&after.conditions, kind));
+        let Some(new) = new else { continue };
+        let is_news = old.is_none_or(|old| old.status != new.status || old.reason != new.reason) || (kind == condition::ACCEPTED && before.offer.is_some() && changed_offer(before, after));
+        // That it waits for approval is said by the offer already.
+        let is_noise = kind == condition::APPROVED && new.status != "True";
+        if is_news && !is_noise {
+            let warning = (warns && after.phase == Some(RequestPhase::Failed)) || (kind == condition::ACCEPTED && new.status != "True");
+            told.push(Announcement { warning, reason: new.reason.clone(), note: new.message.clone() });
+        }
+    }
+    told
+}
+
+fn changed_offer(before: &AccessRequestStatus, after: &AccessRequestStatus) -> bool {
+    before.offer.as_ref().map(|offer| &offer.digest) != after.offer.as_ref().map(|offer| &offer.digest)
+}

@@ -1,0 +1,134 @@
+//! Metrics, in Prometheus' format. Every label has a few fixed values; none holds a name that a user chose.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::api::{EndReason, RequestPhase};
+
+/// From a millisecond to two minutes: what is a few milliseconds on a good day, and must be noticed on a bad one.
+const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0];
+
+/// Why a grant ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    reason: String,
+}
+
+/// As what a request ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Closed {
+    phase: String,
+}
+
+/// Where what went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Trouble {
+    controller: &'static str,
+    kind: &'static str,
+}
+
+/// All metrics.
+pub struct Metrics {
+    registry: Registry,
+    granted: Counter,
+    ended: Family<Ended, Counter>,
+    closed: Family<Closed, Counter>,
+    bind_seconds: Histogram,
+    revoke_lag_seconds: Histogram,
+    overdue: Gauge<f64, AtomicU64>,
+    /// By grant; what the gauge sums up.
+    stuck: Mutex<HashMap<String, usize>>,
+    swept: Counter,
+    trouble: Family<Trouble, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("curfew");
+        let this = Self {
+            granted: Counter::default(),
+            ended: Family::default(),
+            closed: Family::default(),
+            bind_seconds: Histogram::new(SECONDS),
+            revoke_lag_seconds: Histogram::new(SECONDS),
+            overdue: Gauge::default(),
+            stuck: Mutex::default(),
+            swept: Counter::default(),
+            trouble: Family::default(),
+            registry: Registry::default(),
+        };
+        registry.register("grants", "Accesses given", this.granted.clone());
+        registry.register("grants_ended", "Accesses ended, by reason", this.ended.clone());
+        registry.register("requests_ended", "Requests ended, by their last phase", this.closed.clone());
+        registry.register_with_unit("bind_delay", "From the creation of a grant (whole seconds) to its bindings", Unit::Seconds, this.bind_seconds.clone());
+        registry.register_with_unit("revoke_lag", "From a grant's deadline to its last binding's end", Unit::Seconds, this.revoke_lag_seconds.clone());
+        registry.register("overdue_bindings", "Bindings that are to be gone and are still there, at the last try", this.overdue.clone());
+        registry.register("swept_bindings", "Bindings deleted because no grant explained them", this.swept.clone());
+        registry.register("reconcile_errors", "Failed reconciles, by controller and kind of failure", this.trouble.clone());
+        Self { registry, ..this }
+    }
+}
+
+impl Metrics {
+    /// An access was given, so long after its grant was created.
+    pub fn granted(&self, delay: chrono::Duration) {
+        self.granted.inc();
+        self.bind_seconds.observe(seconds(delay));
+    }
+
+    /// An access ended.
+    pub fn ended(&self, reason: EndReason, lag: Option<chrono::Duration>) {
+        self.ended.get_or_create(&Ended { reason: format!("{reason:?}") }).inc();
+        if let Some(lag) = lag {
+            self.revoke_lag_seconds.observe(seconds(lag));
+        }
+    }
+
+    /// A request ended.
+    pub fn closed(&self, phase: RequestPhase) {
+        self.closed.get_or_create(&Closed { phase: format!("{phase:?}") }).inc();
+    }
+
+    /// A binding that no grant explained was deleted.
+    pub fn swept(&self) {
+        self.swept.inc();
+    }
+
+    /// So many bindings of this grant are to be gone and are still there.
+    pub fn overdue(&self, grant: &str, bindings: usize) {
+        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        match bindings {
+            0 => drop(stuck.remove(grant)),
+            _ => drop(stuck.insert(grant.to_owned(), bindings)),
+        }
+        let all: usize = stuck.values().sum();
+        self.overdue.set(u32::try_from(all).unwrap_or(u32::MAX).into());
+    }
+
+    /// A reconcile failed.
+    pub fn trouble(&self, controller: &'static str, kind: &'static str) {
+        self.trouble.get_or_create(&Trouble { controller, kind }).inc();
+    }
+
+    /// All of them, as text.
+    ///
+    /// # Errors
+    /// When they can't be written, which the library has never been seen to do.
+    pub fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut written = String::new();
+        text::encode(&mut written, &self.registry)?;
+        Ok(written)
+    }
+}
+
+fn seconds(duration: chrono::Duration) -> f64 {
+    duration.to_std().map(|duration| duration.as_secs_f64()).unwrap_or(0.0)
+}
