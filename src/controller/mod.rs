@@ -15,13 +15,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::future::{BoxFuture, Future, select_all};
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{Controller, watcher};
+use kube::runtime::{Controller, WatchStreamExt, reflector, watcher};
 use kube::{Api, Client};
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
 
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, marks};
 use crate::cluster::call::CallError;
@@ -31,6 +33,8 @@ use crate::core::facts::Home;
 use crate::observe::announce::Announcer;
 use crate::observe::health::Health;
 use crate::observe::metrics::Metrics;
+
+type Failure = kube::runtime::controller::Error<CallError, watcher::Error>;
 
 /// How many objects of one kind are worked on at once.
 const CONCURRENCY: u16 = 32;
@@ -89,14 +93,13 @@ pub struct Parts {
 pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + Sync + 'static) {
     let Parts { client, clock, home, metrics, health } = parts;
     let all = watcher::Config::default;
-    let config = || Config::default().concurrency(CONCURRENCY);
     let marked = watcher::Config::default().labels(marks::GRANT_UID);
 
-    let requests = Controller::new(Api::<AccessRequest>::all(client.clone()), all()).with_config(config());
-    let grants = Controller::new(Api::<AccessGrant>::all(client.clone()), all()).with_config(config());
-    let policies = Controller::new(Api::<AccessPolicy>::all(client.clone()), all()).with_config(config());
-    let bindings = Controller::new(Api::<RoleBinding>::all(client.clone()), marked.clone()).with_config(config());
-    let (request_store, grant_store, policy_store, binding_store) = (requests.store(), grants.store(), policies.store(), bindings.store());
+    let (requests, requests_seen) = controller(Api::<AccessRequest>::all(client.clone()), all());
+    let (grants, grants_seen) = controller(Api::<AccessGrant>::all(client.clone()), all());
+    let (policies, policies_seen) = controller(Api::<AccessPolicy>::all(client.clone()), all());
+    let (bindings, bindings_seen) = controller(Api::<RoleBinding>::all(client.clone()), marked.clone());
+    let (request_store, grant_store, policy_store) = (requests.store(), grants.store(), policies.store());
 
     let context = Arc::new(Context {
         announcer: Announcer::new(client.clone()),
@@ -143,8 +146,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         drain("sweep", sweep).boxed(),
     ];
     tokio::spawn(async move {
-        let seen = futures::join!(request_store.wait_until_ready(), grant_store.wait_until_ready(), policy_store.wait_until_ready(), binding_store.wait_until_ready());
-        if seen.0.is_ok() && seen.1.is_ok() && seen.2.is_ok() && seen.3.is_ok() {
+        if futures::try_join!(requests_seen, grants_seen, policies_seen, bindings_seen).is_ok() {
             tracing::info!("all watches have delivered what there is");
             health.watching();
         }
@@ -154,12 +156,37 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
     let _ = tokio::time::timeout(crate::cluster::call::LIMIT, futures::future::join_all(others)).await;
 }
 
+/// A controller, and the moment at which its watch has delivered all that there is.
+///
+/// The store has a `wait_until_ready` of its own, but wakes only one of those who wait, and the controller waits too.
+fn controller<K>(api: Api<K>, config: watcher::Config) -> (Controller<K>, oneshot::Receiver<()>)
+where
+    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let (seen, all_seen) = oneshot::channel();
+    let mut seen = Some(seen);
+    let objects = reflector(writer, watcher(api, config)).default_backoff().inspect_ok(move |event| {
+        if matches!(event, watcher::Event::InitDone)
+            && let Some(seen) = seen.take()
+        {
+            // Nobody waits any more only when the operator ends.
+            let _ = seen.send(());
+        }
+    });
+    let controller = Controller::for_stream(objects.touched_objects(), store);
+    (controller.with_config(Config::default().concurrency(CONCURRENCY)), all_seen)
+}
+
 /// Runs one controller to its end. Errors were counted and are tried again by the controller; they are only said here.
-async fn drain<T: Debug, E: std::error::Error>(name: &'static str, results: impl futures::Stream<Item = Result<T, E>>) -> &'static str {
+async fn drain<T: Debug>(name: &'static str, results: impl Stream<Item = Result<T, Failure>>) -> &'static str {
     let mut results = std::pin::pin!(results);
     while let Some(result) = results.next().await {
-        if let Err(error) = result {
-            tracing::warn!(controller = name, error = %chain(&error), "a reconcile failed and is tried again");
+        match result {
+            // Somebody else's conflict is everyday business, and so is a trigger for what isn't there (yet, or any more).
+            Ok(_) | Err(Failure::ObjectNotFound(_)) => {}
+            Err(Failure::ReconcilerFailed(error, _)) if error.is_conflict() => tracing::debug!(controller = name, %error, "decided again"),
+            Err(error) => tracing::warn!(controller = name, error = %chain(&error), "something failed and is tried again"),
         }
     }
     name

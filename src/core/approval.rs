@@ -171,3 +171,6 @@ pub fn revokers(policy: &AccessPolicySpec) -> Revokers {
     }
     all
 }
+
+#[cfg(test)]
+mod tests;

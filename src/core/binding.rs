@@ -133,3 +133,6 @@ pub fn sweep(grant: Option<&AccessGrant>, now: DateTime<Utc>) -> Sweep {
     let until = grant::deadline(grant) + SWEEP_DELAY;
     if grant::has_ended(grant) || until <= now { Sweep::Remove } else { Sweep::Keep { until } }
 }
+
+#[cfg(test)]
+mod tests;

@@ -297,3 +297,6 @@ pub fn retry_after(grant: &AccessGrant, now: DateTime<Utc>) -> Duration {
 fn is_recorded(recorded: &[BoundBinding], target: &Target, found: &RoleBinding) -> bool {
     recorded.iter().any(|BoundBinding { namespace, name: _, uid }| *namespace == target.namespace && Some(uid) == found.metadata.uid.as_ref())
 }
+
+#[cfg(test)]
+mod tests;

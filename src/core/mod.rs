@@ -6,6 +6,8 @@
 pub mod approval;
 pub mod binding;
 pub mod facts;
+#[cfg(test)]
+mod fixture;
 pub mod grant;
 pub mod hazard;
 pub mod identity;

@@ -68,3 +68,6 @@ fn sha256(value: &impl Serialize) -> String {
         .map(|written| Sha256::digest(&written).iter().map(|byte| format!("{byte:02x}")).collect())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -391,3 +391,6 @@ pub fn obstacles_of_asked_role(policy: &AccessPolicySpec, role: Option<&RoleFact
         }],
     }
 }
+
+#[cfg(test)]
+mod tests;

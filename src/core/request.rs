@@ -529,3 +529,6 @@ fn listed(names: &[String]) -> String {
         _ => shown,
     }
 }
+
+#[cfg(test)]
+mod tests;

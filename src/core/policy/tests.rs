@@ -1,0 +1,352 @@
+use super::*;
+use crate::api::{
+    BreakGlass, LabelSelector, Limits, People, Review, SelectorOperator, SelectorRequirement,
+};
+use crate::core::fixture::*;
+
+type Change<T> = fn(&mut T);
+
+fn changed(change: Change<AccessPolicySpec>) -> AccessPolicySpec {
+    let mut spec = policy_spec();
+    change(&mut spec);
+    spec
+}
+
+fn found(facts: RoleFacts) -> PolicyRole {
+    PolicyRole { finding: RoleFinding::Found(facts), bindable: true }
+}
+
+fn reasons(spec: &AccessPolicySpec, roles: &[PolicyRole]) -> Vec<&'static str> {
+    flaws(spec, roles).into_iter().map(|flaw| flaw.reason).collect()
+}
+
+fn stage_of(spec: &mut AccessPolicySpec) -> &mut Stage {
+    &mut spec.approval.as_mut().unwrap().stages[0]
+}
+
+fn of_two(names: &[&str]) -> Stage {
+    Stage { name: "lead".into(), approvers: users(names), required: Some(2), ..Stage::default() }
+}
+
+fn select(spec: &mut AccessPolicySpec, selector: LabelSelector) {
+    spec.namespaces.as_mut().unwrap().selector = Some(selector);
+}
+
+// ---- whether a policy can be used ----------------------------------------------------------------------------------
+
+#[test]
+fn a_policy_that_says_all_that_it_must_has_no_flaw() {
+    assert_eq!(flaws(&policy_spec(), &[found(role("reader"))]), []);
+}
+
+#[test]
+fn each_flaw_is_told_by_its_own_reason_and_alone() {
+    let table: &[(&str, Change<AccessPolicySpec>)] = &[
+        ("NothingMatches", |spec| spec.requesters = People::default()),
+        ("NothingMatches", |spec| spec.roles.clear()),
+        ("NothingMatches", |spec| spec.namespaces = None),
+        ("NothingMatches", |spec| spec.namespaces = Some(Namespaces::default())),
+        ("EmptySelector", |spec| select(spec, LabelSelector::default())),
+        ("InvalidSelector", |spec| {
+            let values = vec![];
+            let requirement = SelectorRequirement { key: "team".into(), operator: SelectorOperator::In, values };
+            select(spec, LabelSelector { match_expressions: vec![requirement], ..LabelSelector::default() });
+        }),
+        ("InvalidDuration", |spec| spec.max_duration = lasting("0s")),
+        ("InvalidDuration", |spec| spec.default_duration = Some(lasting("1d"))),
+        ("InvalidDuration", |spec| spec.default_duration = Some(lasting("4h1s"))),
+        ("InvalidDuration", |spec| spec.request_ttl = Some(lasting("8761h"))),
+        ("ApprovalMissing", |spec| spec.approval = None),
+        ("ApprovalMissing", |spec| spec.approval = Some(Approval::default())),
+        ("NobodyApproves", |spec| stage_of(spec).approvers = People::default()),
+        ("NobodyApproves", |spec| stage_of(spec).required = Some(0)),
+        ("NobodyApproves", |spec| stage_of(spec).required = Some(-1)),
+        ("NeverMet", |spec| *stage_of(spec) = of_two(&["bob"])),
+        ("NeverMet", |spec| *stage_of(spec) = of_two(&["bob", "bob"])),
+        ("InvalidPattern", |spec| spec.reason = Some(ReasonRule { pattern: Some("(".into()), ..ReasonRule::default() })),
+    ];
+    for (index, (reason, change)) in table.iter().enumerate() {
+        assert_eq!(reasons(&changed(*change), &[]), [*reason], "row {index}");
+    }
+}
+
+#[test]
+fn what_is_not_supported_yet_makes_a_policy_not_ready_and_is_named() {
+    let table: &[(&str, Change<AccessPolicySpec>)] = &[
+        ("clusterWide", |spec| spec.cluster_wide = true),
+        ("limits", |spec| spec.limits = Some(Limits::default())),
+        ("retention", |spec| spec.retention = Some(lasting("24h"))),
+        ("startTolerance", |spec| spec.start_tolerance = Some(lasting("5m"))),
+        ("maxTotalDuration", |spec| spec.max_total_duration = Some(lasting("8h"))),
+        ("review", |spec| spec.review = Some(Review::default())),
+        ("breakGlass", |spec| {
+            spec.approval = Some(Approval { break_glass: Some(BreakGlass {}), ..Approval::default() });
+        }),
+        ("more than one stage", |spec| {
+            let second = Stage { required: None, ..of_two(&["dave"]) };
+            spec.approval.as_mut().unwrap().stages.push(second);
+        }),
+        ("escalateTo", |spec| stage_of(spec).timeout = Some(lasting("10m"))),
+        ("escalateTo", |spec| stage_of(spec).escalate_to = Some(users(&["dave"]))),
+        ("BestEffort", |spec| spec.dead_mans_switch = None),
+        ("BestEffort", |spec| spec.dead_mans_switch = Some(DeadMansSwitch::Required)),
+    ];
+    for (what, change) in table {
+        let flaws = flaws(&changed(*change), &[]);
+        assert_eq!(flaws.iter().map(|flaw| flaw.reason).collect::<Vec<_>>(), ["NotYetSupported"], "{what}");
+        assert!(flaws[0].message.contains(what), "{what}: {}", flaws[0].message);
+    }
+}
+
+#[test]
+fn stages_and_break_glass_together_are_ambiguous() {
+    let spec = changed(|spec| spec.approval.as_mut().unwrap().break_glass = Some(BreakGlass {}));
+    assert_eq!(reasons(&spec, &[]), ["NotYetSupported", "ApprovalAmbiguous"]);
+    assert_eq!(stage(&spec), None);
+}
+
+#[test]
+fn a_group_can_always_be_large_enough() {
+    let spec = changed(|spec| stage_of(spec).required = Some(16));
+    assert_eq!(reasons(&spec, &[]), [""; 0]);
+}
+
+#[test]
+fn a_service_account_is_one_of_those_who_can_meet_a_stage() {
+    let spec = changed(|spec| {
+        let stage = stage_of(spec);
+        stage.required = Some(3);
+        stage.approvers.groups.clear();
+    });
+    assert_eq!(reasons(&spec, &[]), [""; 0]);
+}
+
+#[test]
+fn each_obstacle_that_a_role_is_keeps_the_policy_from_being_ready() {
+    let with = |rules| found(RoleFacts { rules, ..role("reader") });
+    let own = RoleReference { kind: RoleKind::Role, name: "own".into() };
+    let binds = || vec![rule("rbac.authorization.k8s.io", &["rolebindings"], &["create"])];
+    let table = [
+        (vec!["RoleMissing"], PolicyRole { finding: RoleFinding::Missing(cluster_role("reader")), bindable: true }),
+        (vec!["RoleMissing"], PolicyRole { finding: RoleFinding::Missing(cluster_role("reader")), bindable: false }),
+        (vec!["RoleEmpty"], with(vec![])),
+        (vec!["RolePlantsAccess"], with(binds())),
+        (vec!["RoleNotGrantable"], PolicyRole { bindable: false, ..found(role("reader")) }),
+        (vec!["RolePlantsAccess", "RoleNotGrantable"], PolicyRole { bindable: false, ..with(binds()) }),
+        (vec![], PolicyRole { finding: RoleFinding::PerNamespace(own.clone()), bindable: true }),
+        (vec!["RoleNotGrantable"], PolicyRole { finding: RoleFinding::PerNamespace(own), bindable: false }),
+    ];
+    for (expected, role) in table {
+        assert_eq!(reasons(&policy_spec(), std::slice::from_ref(&role)), expected, "{role:?}");
+    }
+}
+
+#[test]
+fn a_role_that_plants_access_passes_only_where_that_is_written_out() {
+    let planting = found(RoleFacts { rules: vec![rule("", &["serviceaccounts/token"], &["create"])], ..role("reader") });
+    let spec = changed(|spec| spec.allow_persistence = true);
+    assert_eq!(reasons(&spec, std::slice::from_ref(&planting)), [""; 0]);
+    let message = &flaws(&policy_spec(), &[planting])[0].message;
+    assert!(message.contains("MintsTokens") && message.contains("allowPersistence"), "{message}");
+}
+
+#[test]
+fn an_empty_role_is_refused_even_where_planting_is_allowed() {
+    let spec = changed(|spec| spec.allow_persistence = true);
+    assert_eq!(reasons(&spec, &[found(RoleFacts { rules: vec![], ..role("reader") })]), ["RoleEmpty"]);
+}
+
+#[test]
+fn the_ready_condition_tells_every_flaw_at_once() {
+    let mut policy = policy("standard");
+    policy.spec = changed(|spec| {
+        spec.approval = None;
+        spec.requesters = People::default();
+        spec.max_duration = lasting("soon");
+    });
+    policy.metadata.generation = Some(2);
+    let status = status(&policy, &[PolicyRole { bindable: false, ..found(role("reader")) }], at(5));
+    let ready = condition::get(&status.conditions, condition::READY).unwrap();
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "NothingMatches"));
+    assert_eq!((ready.observed_generation, status.observed_generation), (Some(2), Some(2)));
+    for part in ["requesters names nobody", "\"soon\"", "approval names no stages", "grantableRoles"] {
+        assert!(ready.message.contains(part), "{part} is missing in: {}", ready.message);
+    }
+}
+
+#[test]
+fn hazards_mark_a_policy_and_do_not_keep_it_from_being_ready() {
+    let enters = found(RoleFacts { rules: vec![rule("", &["pods/exec"], &["create"])], ..role("reader") });
+    let marked = status(&policy("standard"), &[enters], at(5)).conditions;
+    assert!(condition::is_true(&marked, condition::READY));
+    assert!(condition::get(&marked, condition::HAZARDOUS).unwrap().message.contains("EntersPods"));
+    let harmless = status(&policy("standard"), &[found(role("reader"))], at(5)).conditions;
+    assert!(condition::is_true(&harmless, condition::READY) && !condition::is_true(&harmless, condition::HAZARDOUS));
+}
+
+// ---- whether a request fits ----------------------------------------------------------------------------------------
+
+fn scope(policy: &AccessPolicySpec, spec: &AccessRequestSpec, who: &Requester, targets: &[NamespaceFacts]) -> String {
+    let ask = Ask { spec, requester: who, targets };
+    out_of_scope(policy, ask).map(|obstacle| obstacle.reason.to_owned()).unwrap_or_default()
+}
+
+#[test]
+fn only_those_who_are_named_may_ask() {
+    let table = [
+        ("", requester("alice", &[])),
+        ("", requester("zoe", &["dev"])),
+        ("NotARequester", requester("zoe", &[])),
+        ("NotARequester", requester("Alice", &["Dev", " dev", "alice"])),
+        ("NotARequester", requester("dev", &["alice"])),
+        ("NotARequester", requester("system:serviceaccount:ci:bot", &["dev"])),
+    ];
+    for (expected, who) in table {
+        assert_eq!(scope(&policy_spec(), &request_spec(), &who, &[namespace("team-a")]), expected, "{who:?}");
+    }
+}
+
+#[test]
+fn only_the_named_roles_may_be_asked_for() {
+    let table = [
+        ("", cluster_role("reader")),
+        ("RoleNotInPolicy", cluster_role("reader2")),
+        ("RoleNotInPolicy", RoleReference { kind: RoleKind::Role, name: "reader".into() }),
+        ("RoleNotInPolicy", cluster_role("*")),
+    ];
+    for (expected, role) in table {
+        let spec = AccessRequestSpec { role, ..request_spec() };
+        let alice = requester("alice", &[]);
+        assert_eq!(scope(&policy_spec(), &spec, &alice, &[namespace("team-a")]), expected, "{}", spec.role);
+    }
+}
+
+#[test]
+fn every_namespace_must_be_named_or_selected() {
+    let named = policy_spec();
+    let selected = changed(|spec| {
+        let selector = LabelSelector { match_labels: labels(&[("team", "a")]), ..LabelSelector::default() };
+        spec.namespaces = Some(Namespaces { names: vec![], selector: Some(selector) });
+    });
+    let nothing = changed(|spec| spec.namespaces = None);
+    let unlabelled = |name| NamespaceFacts { labels: labels(&[]), ..namespace(name) };
+    let table = [
+        ("", &named, vec![unlabelled("team-a")]),
+        ("NamespaceNotInPolicy", &named, vec![namespace("team-b")]),
+        ("NamespaceNotInPolicy", &named, vec![namespace("team-a"), namespace("team-b")]),
+        ("", &selected, vec![namespace("team-b")]),
+        ("NamespaceNotInPolicy", &selected, vec![unlabelled("team-a")]),
+        ("NamespaceNotInPolicy", &nothing, vec![namespace("team-a")]),
+    ];
+    for (index, (expected, policy, targets)) in table.into_iter().enumerate() {
+        assert_eq!(scope(policy, &request_spec(), &requester("alice", &[]), &targets), expected, "row {index}");
+    }
+}
+
+#[test]
+fn a_duration_is_the_requests_or_the_policys_and_never_above_the_maximum() {
+    let table: &[(Result<&str, &str>, Option<&str>, Option<&str>, &str)] = &[
+        (Ok("30m"), Some("30m"), Some("1h"), "4h"),
+        (Ok("4h"), Some("4h"), None, "4h"),
+        (Ok("240m"), Some("240m"), None, "4h"),
+        (Ok("1h"), None, Some("1h"), "4h"),
+        (Err("DurationTooLong"), Some("4h1s"), None, "4h"),
+        (Err("DurationTooLong"), None, Some("5h"), "4h"),
+        (Err("DurationMissing"), None, None, "4h"),
+        (Err("InvalidDuration"), Some("0s"), None, "4h"),
+        (Err("InvalidDuration"), Some("-1h"), None, "4h"),
+        (Err("InvalidDuration"), Some("1h"), None, "for ever"),
+    ];
+    for (expected, asked, default, max) in table {
+        let policy = AccessPolicySpec {
+            max_duration: lasting(max),
+            default_duration: default.map(lasting),
+            ..policy_spec()
+        };
+        let spec = AccessRequestSpec { duration: asked.map(lasting), ..request_spec() };
+        let got = duration(&policy, &spec).map(GoDuration::as_str).map_err(|obstacle| obstacle.reason);
+        assert_eq!(got, *expected, "{asked:?} {default:?} {max}");
+    }
+}
+
+#[test]
+fn a_reason_is_asked_for_matched_and_hinted_at() {
+    let table = [
+        ("", false, None, None),
+        ("ReasonMissing", true, None, None),
+        ("ReasonMissing", true, None, Some("")),
+        ("ReasonMissing", true, None, Some(" \n\t")),
+        ("", true, None, Some("x")),
+        ("ReasonMissing", false, Some("^OPS-[0-9]+$"), None),
+        ("", false, Some("^OPS-[0-9]+$"), Some("OPS-1")),
+        ("", false, Some("^OPS-[0-9]+$"), Some(" OPS-1\n")),
+        ("", false, Some("OPS-[0-9]+"), Some("because of OPS-1, urgently")),
+        ("ReasonMismatch", false, Some("^OPS-[0-9]+$"), Some("OPS-1\nand more")),
+        ("ReasonMismatch", false, Some("^OPS-[0-9]+$"), Some("ops-1")),
+        ("InvalidPattern", false, Some("["), Some("OPS-1")),
+    ];
+    for (expected, required, pattern, given) in table {
+        let hint = Some("a ticket".to_owned());
+        let rule = ReasonRule { required, pattern: pattern.map(str::to_owned), hint };
+        let policy = AccessPolicySpec { reason: Some(rule), ..policy_spec() };
+        let spec = AccessRequestSpec { reason: given.map(str::to_owned), ..request_spec() };
+        let obstacle = out_of_bounds(&policy, &spec);
+        let reason = obstacle.as_ref().map(|obstacle| obstacle.reason).unwrap_or_default();
+        assert_eq!(reason, expected, "{required} {pattern:?} {given:?}");
+        if reason.starts_with("ReasonM") {
+            assert!(obstacle.unwrap().message.contains("a ticket"));
+        }
+    }
+}
+
+#[test]
+fn a_pattern_made_to_take_for_ever_does_not() {
+    let rule = ReasonRule { pattern: Some("^(a+)+$".into()), ..ReasonRule::default() };
+    let reason = "a".repeat(1023) + "b";
+    assert_eq!(flaw_of_reason(&rule, Some(&reason)).unwrap().reason, "ReasonMismatch");
+    let huge = ReasonRule { pattern: Some("(((a{1000}){1000}){1000})".into()), ..ReasonRule::default() };
+    assert_eq!(flaw_of_reason(&huge, Some(&reason)).unwrap().reason, "InvalidPattern");
+}
+
+#[test]
+fn a_request_waits_a_day_unless_its_policy_says_otherwise() {
+    let ttl = |text| AccessPolicySpec { request_ttl: Some(lasting(text)), ..policy_spec() };
+    assert_eq!(request_ttl(None), Duration::from_secs(86400));
+    assert_eq!(request_ttl(Some(&policy_spec())), Duration::from_secs(86400));
+    assert_eq!(request_ttl(Some(&ttl("10m"))), Duration::from_secs(600));
+    assert_eq!(request_ttl(Some(&ttl("never"))), Duration::from_secs(86400));
+}
+
+#[test]
+fn kubernetes_and_curfew_themselves_are_out_of_reach() {
+    let table = [
+        ("", "alice", "team-a"),
+        ("", "system:serviceaccount:ci:bot", "team-a"),
+        ("ProtectedSubject", "system:admin", "team-a"),
+        ("ProtectedSubject", "system:node:n1", "team-a"),
+        ("ProtectedSubject", "", "team-a"),
+        ("ProtectedSubject", "system:serviceaccount:kube-system:x", "team-a"),
+        ("ProtectedSubject", "system:serviceaccount:curfew-system:operator", "team-a"),
+        ("ProtectedNamespace", "alice", "kube-system"),
+        ("ProtectedNamespace", "alice", "kube-anything"),
+        ("ProtectedNamespace", "alice", "curfew-system"),
+        ("", "alice", "curfew-system-2"),
+    ];
+    for (expected, who, target) in table {
+        let obstacle = protected(&observed().home, &requester(who, &[]), &[namespace(target)]);
+        assert_eq!(obstacle.map(|obstacle| obstacle.reason).unwrap_or_default(), expected, "{who:?} {target}");
+    }
+    let second = protected(&observed().home, &requester("alice", &[]), &[namespace("a"), namespace("kube-public")]);
+    assert_eq!(second.unwrap().reason, "ProtectedNamespace");
+}
+
+#[test]
+fn the_role_that_is_asked_for_must_exist_and_be_harmless_at_that_moment() {
+    let own = RoleReference { kind: RoleKind::Role, name: "own".into() };
+    let of = |role: Option<&RoleFacts>, asked| obstacles_of_asked_role(&policy_spec(), role, asked, "team-a");
+    assert_eq!(of(Some(&role("reader")), &cluster_role("reader")), []);
+    let missing = of(None, &own);
+    assert!(missing[0].reason == "RoleMissing" && missing[0].message.contains("team-a"), "{missing:?}");
+    assert_eq!(of(None, &cluster_role("reader"))[0].reason, "RoleMissing");
+    assert_eq!(of(Some(&RoleFacts { rules: vec![], ..role("reader") }), &own)[0].reason, "RoleEmpty");
+}

@@ -1,0 +1,42 @@
+//! What a stranger will try, each on a real API server, with the product installed from its chart and real kubectl.
+//!
+//! One file a behaviour; the tests' names are the promises. [`scene::Scene`] gives each test people, a namespace and a policy of its own; [`world::World`]
+//! is the cluster that they share. `CURFEW_TESTBED=embedded|kind|existing` chooses it; tests that need what a cluster lacks are counted as ignored.
+
+mod boundary;
+mod content;
+mod course;
+mod denial;
+mod foreign;
+mod identity;
+mod kubectl;
+mod scene;
+mod simultaneous;
+mod tools;
+mod world;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+/// So many tests run at once: most of their time they wait.
+const AT_ONCE: usize = 6;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_ONCE);
+    let cases = [
+        boundary::cases(),
+        content::cases(),
+        course::cases(),
+        denial::cases(),
+        foreign::cases(),
+        identity::cases(),
+        kubectl::cases(),
+        simultaneous::cases(),
+    ];
+    let trials: Vec<Trial> = cases.into_iter().flatten().map(world::Case::trial).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    world::end();
+    conclusion.exit_code()
+}

@@ -1,0 +1,34 @@
+//! Waiting for what will come, and nothing else. Limits are generous: tests assert order and outcome, not speed.
+
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+use kube::runtime::wait::{Condition, await_condition};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+
+/// How long anything may take that is bound to happen.
+pub const LIMIT: Duration = Duration::from_secs(60);
+/// How often to ask where there is nothing to watch: an answer of authorisation, a metric, a log.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Waits until `true_now` answers yes. For what can't be watched.
+pub async fn eventually(what: &str, mut true_now: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !true_now().await {
+        assert!(begun.elapsed() < LIMIT, "not within {} s: {what}", LIMIT.as_secs());
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Watches an object until `condition` holds (also of `None`: the object isn't there), and gives the object as it then was.
+pub async fn watched<K>(api: Api<K>, name: &str, what: &str, condition: impl Condition<K>) -> Option<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    match tokio::time::timeout(LIMIT, await_condition(api.clone(), name, condition)).await {
+        Ok(Ok(object)) => object,
+        Ok(Err(error)) => panic!("watching for {what}: {error}"),
+        Err(_) => panic!("not within {} s: {what}; it is now {:#?}", LIMIT.as_secs(), api.get_opt(name).await),
+    }
+}

@@ -1,0 +1,201 @@
+//! The clusters that tests share: each is started by the first test that needs it, and ended after the last.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::LazyLock;
+
+use curfew_testbed::{Capability, Cluster, InstallOptions, Installation, Kind, OperatorOptions, Options};
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use tokio::sync::OnceCell;
+
+use crate::scene::Scene;
+
+/// ClusterRoles that the operator may bind in every world. Those marked with rules exist from the start.
+const CLUSTER_ROLES: &str = r#"
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: e2e-reader}, rules: [{apiGroups: [""], resources: [configmaps], verbs: [get, list]}]}
+- {apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: e2e-planter}, rules: [{apiGroups: [rbac.authorization.k8s.io], resources: [rolebindings], verbs: [create]}]}
+- {apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: e2e-empty}, rules: []}
+- {apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: e2e-not-grantable}, rules: [{apiGroups: [""], resources: [configmaps], verbs: [get]}]}
+"#;
+
+/// What the operator may bind: `reader` and `other` in each test's own namespace, and a few cluster roles. `e2e-missing` never exists.
+fn values() -> Value {
+    let grantable = |kind: &str, name: &str| json!({"kind": kind, "name": name});
+    json!({"grantableRoles": [
+        grantable("Role", "reader"),
+        grantable("Role", "other"),
+        grantable("ClusterRole", "e2e-reader"),
+        grantable("ClusterRole", "e2e-planter"),
+        grantable("ClusterRole", "e2e-empty"),
+        grantable("ClusterRole", "e2e-missing"),
+    ]})
+}
+
+/// Which cluster a test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// As shipped.
+    Shipped,
+    /// As shipped, on a server that serves the APIs of Kubernetes 1.34: it doesn't stamp, and records are written as the plugin will.
+    Older,
+    /// Without the policy that reserves Curfew's bindings: what is under it must hold without it.
+    Unreserved,
+    /// A cluster for a single test, which may break what it likes.
+    Alone,
+}
+
+/// A cluster with the product on it.
+pub struct World {
+    /// Which.
+    pub setting: Setting,
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The product.
+    pub installation: Installation,
+}
+
+impl World {
+    /// Whether the API server turns the annotation into a record.
+    pub fn stamps(&self) -> bool {
+        self.setting != Setting::Older
+    }
+
+    async fn start(setting: Setting) -> World {
+        let options = match setting {
+            Setting::Older => Options::emulating("1.34"),
+            Setting::Shipped | Setting::Unreserved | Setting::Alone => Options::default(),
+        };
+        let cluster = Cluster::start(options).await.unwrap_or_else(|error| panic!("{error}"));
+        let roles = cluster.admin().kubectl_stdin(["apply", "-f", "-"], CLUSTER_ROLES).await.unwrap();
+        roles.ok().unwrap_or_else(|error| panic!("{error}"));
+        let operator = OperatorOptions::new(env!("CARGO_BIN_EXE_curfew")).arguments(["--namespace", "curfew-system", "--log-level", "info,curfew=debug"]);
+        let options = InstallOptions { values: values(), operator: Some(operator), ..InstallOptions::default() };
+        let installation = Installation::install(&cluster, options).await.unwrap_or_else(|error| panic!("{error}"));
+        let world = World { setting, cluster, installation };
+        world.wait_for_guards().await;
+        if setting == Setting::Unreserved {
+            world.remove_guard("curfew-reserved").await;
+        }
+        world
+    }
+
+    /// A new admission policy takes about a second until the API server heeds it. Its last one is in force when a forbidden write is refused by it.
+    async fn wait_for_guards(&self) {
+        crate::tools::eventually("every guard is in force", async || self.guards_are_in_force().await).await;
+    }
+
+    async fn guards_are_in_force(&self) -> bool {
+        let probes = [
+            r#"{"apiVersion":"curfew.dev/v1alpha1","kind":"AccessRequest","metadata":{"name":"probe","namespace":"default"},"spec":{"role":{"kind":"Role","name":"x"},"requester":{"username":"somebody-else","uid":"","groups":[]}}}"#,
+            r#"{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"RoleBinding","metadata":{"name":"curfew-probe","namespace":"default"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"Role","name":"x"},"subjects":[]}"#,
+            r#"{"apiVersion":"curfew.dev/v1alpha1","kind":"AccessGrant","metadata":{"name":"probe"},"spec":{"request":{"namespace":"x","name":"x","uid":"x"},"requester":{"username":"x"},"subject":{"kind":"User","name":"x"},"role":{"kind":"Role","name":"x","uid":"x","rulesDigest":"x","onChange":"Keep"},"targets":[{"namespace":"x","uid":"x"}],"duration":"1h","policy":{"name":"x","uid":"x","digest":"x","onChange":"Keep"},"offer":"x","decisions":[{"verdict":"Approve","username":"x","via":["x"]}],"revokers":{}}}"#,
+        ];
+        for probe in probes {
+            let answer = self.cluster.admin().kubectl_stdin(["create", "--dry-run=server", "-f", "-"], probe).await.unwrap();
+            if !answer.refused().is_ok_and(|refusal| refusal.contains("ValidatingAdmissionPolicy")) {
+                return false;
+            }
+        }
+        if !self.stamps() {
+            return true;
+        }
+        let unnamed = r#"{"apiVersion":"curfew.dev/v1alpha1","kind":"AccessRequest","metadata":{"name":"probe","namespace":"default"},"spec":{"role":{"kind":"Role","name":"x"}}}"#;
+        self.cluster.admin().kubectl_stdin(["create", "--dry-run=server", "-f", "-"], unnamed).await.unwrap().succeeded()
+    }
+
+    /// Takes a guard's binding away and waits until the API server has stopped heeding it.
+    pub async fn remove_guard(&self, name: &str) {
+        let admin = self.cluster.admin();
+        admin.kubectl(["delete", "validatingadmissionpolicybinding", name]).await.unwrap().ok().unwrap();
+        let probe = r#"{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"RoleBinding","metadata":{"name":"curfew-probe","namespace":"default"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"Role","name":"x"},"subjects":[]}"#;
+        if name == "curfew-reserved" {
+            crate::tools::eventually("the guard is gone", async || {
+                admin.kubectl_stdin(["create", "--dry-run=server", "-f", "-"], probe).await.unwrap().succeeded()
+            })
+            .await;
+        }
+    }
+}
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
+static SHIPPED: OnceCell<World> = OnceCell::const_new();
+static OLDER: OnceCell<World> = OnceCell::const_new();
+static UNRESERVED: OnceCell<World> = OnceCell::const_new();
+
+type Run = fn(Scene) -> Pin<Box<dyn Future<Output = ()>>>;
+
+/// One promise.
+pub struct Case {
+    /// The promise, as a name.
+    pub name: &'static str,
+    /// Where it is tried.
+    pub setting: Setting,
+    /// What a cluster must be able to do for it.
+    pub needs: &'static [Capability],
+    /// How it is tried.
+    pub run: Run,
+}
+
+impl Case {
+    /// As a test. What the chosen kind of cluster lacks is known before one is started.
+    pub fn trial(self) -> Trial {
+        let Case { name, setting, needs, run } = self;
+        let kind = Kind::from_env().unwrap_or_else(|error| panic!("{error}"));
+        let lacking = needs.iter().any(|capability| !kind.can(*capability)) || (setting != Setting::Shipped && kind != Kind::Embedded);
+        let shown = match setting {
+            Setting::Shipped => name.to_owned(),
+            Setting::Alone => format!("{name} (on a cluster of its own)"),
+            Setting::Older => format!("{name} (on 1.34)"),
+            Setting::Unreserved => format!("{name} (without the guard that reserves bindings)"),
+        };
+        let test = move || {
+            RUNTIME.block_on(tried(setting, run));
+            Ok(())
+        };
+        Trial::test(shown.trim_start_matches("e2e::"), test).with_ignored_flag(lacking)
+    }
+}
+
+async fn tried(setting: Setting, run: Run) {
+    let world = match setting {
+        Setting::Shipped => SHIPPED.get_or_init(|| World::start(setting)).await,
+        Setting::Older => OLDER.get_or_init(|| World::start(setting)).await,
+        Setting::Unreserved => UNRESERVED.get_or_init(|| World::start(setting)).await,
+        // Leaked, so that a scene can hold it like the others; the testbed's watchdog ends it with this process at the latest.
+        Setting::Alone => Box::leak(Box::new(World::start(setting).await)),
+    };
+    run(Scene::new(world).await).await;
+    if setting == Setting::Alone {
+        world.cluster.stop().await;
+    }
+}
+
+/// Ends all clusters.
+pub fn end() {
+    RUNTIME.block_on(async {
+        for world in [&SHIPPED, &OLDER, &UNRESERVED] {
+            if let Some(world) = world.get() {
+                world.cluster.stop().await;
+            }
+        }
+    });
+}
+
+/// Lists the cases of a file: `cases![Shipped [AuditLog]: one, two; Older []: one]`. In brackets stands what a cluster must be able to do.
+macro_rules! cases {
+    ($($setting:ident $needs:tt: $($name:ident),+ $(,)?);+ $(;)?) => {
+        vec![$($($crate::world::Case {
+            name: concat!(module_path!(), "::", stringify!($name)),
+            setting: $crate::world::Setting::$setting,
+            needs: $crate::world::cases!(@ $needs),
+            run: |scene| Box::pin($name(scene)),
+        }),+),+]
+    };
+    (@ [$($need:ident),*]) => { &[$(curfew_testbed::Capability::$need),*] };
+}
+pub(crate) use cases;
