@@ -25,7 +25,12 @@ use tracing_subscriber::EnvFilter;
 #[command(name = "curfew", version, max_term_width = 120)]
 struct Options {
     /// Where to serve /healthz, /readyz and /metrics; with port 0 a free one is chosen, and logged.
-    #[arg(long, env = "CURFEW_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "CURFEW_LISTEN",
+        default_value = "0.0.0.0:8080",
+        value_name = "ADDRESS:PORT"
+    )]
     listen: SocketAddr,
     /// How log lines are written.
     #[arg(long, env = "CURFEW_LOG_FORMAT", value_enum, default_value = "text")]
@@ -53,7 +58,9 @@ enum LogFormat {
 }
 
 fn filter(text: &str) -> Result<String, String> {
-    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| format!("{error}; allowed are error, warn, info, debug, trace or a filter"))
+    EnvFilter::try_new(text)
+        .map(|_| text.to_owned())
+        .map_err(|error| format!("{error}; allowed are error, warn, info, debug, trace or a filter"))
 }
 
 /// What ends the operator with exit code 1.
@@ -80,7 +87,10 @@ enum Failure {
 fn main() -> ExitCode {
     let options = Options::parse();
     start_logging(&options);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::Runtime);
     match runtime.and_then(|runtime| runtime.block_on(run(options))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -92,7 +102,9 @@ fn main() -> ExitCode {
 
 fn start_logging(options: &Options) {
     let filter = EnvFilter::try_new(&options.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match options.log_format {
         LogFormat::Json => log.json().flatten_event(true).with_current_span(false).init(),
         LogFormat::Text => log.with_ansi(false).init(),
@@ -101,12 +113,21 @@ fn start_logging(options: &Options) {
 
 async fn run(options: Options) -> Result<(), Failure> {
     let config = connection(&options).await?;
-    let home = Home { namespace: options.namespace.clone().unwrap_or_else(|| config.default_namespace.clone()) };
+    let home = Home {
+        namespace: options
+            .namespace
+            .clone()
+            .unwrap_or_else(|| config.default_namespace.clone()),
+    };
     let client = Client::try_from(config)?;
     let (metrics, health) = (Arc::new(Metrics::default()), Arc::new(Health::default()));
 
-    let listener = TcpListener::bind(options.listen).await.map_err(|error| Failure::Listen(options.listen, error))?;
-    let address = listener.local_addr().map_err(|error| Failure::Listen(options.listen, error))?;
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .map_err(|error| Failure::Listen(options.listen, error))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| Failure::Listen(options.listen, error))?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = home.namespace, %address, "curfew begins");
     let serving = health::serve(listener, Arc::clone(&health), Arc::clone(&metrics));
 
@@ -121,7 +142,13 @@ async fn run(options: Options) -> Result<(), Failure> {
     .boxed()
     .shared();
 
-    let parts = Parts { client, clock: Clock::system(), home, metrics, health: Arc::clone(&health) };
+    let parts = Parts {
+        client,
+        clock: Clock::system(),
+        home,
+        metrics,
+        health: Arc::clone(&health),
+    };
     tokio::select! {
         () = controller::run(parts, stop.clone()) => match stop.peek() {
             Some(()) => { tracing::info!("curfew ends"); Ok(()) }
@@ -133,7 +160,10 @@ async fn run(options: Options) -> Result<(), Failure> {
 
 /// Where the API server is. Failed calls are not repeated underneath: when to try again is the controllers' matter.
 async fn connection(options: &Options) -> Result<Config, Failure> {
-    let choice = KubeConfigOptions { context: options.context.clone(), ..KubeConfigOptions::default() };
+    let choice = KubeConfigOptions {
+        context: options.context.clone(),
+        ..KubeConfigOptions::default()
+    };
     let mut config = match (&options.kubeconfig, &options.context) {
         (Some(file), _) => Config::from_custom_kubeconfig(Kubeconfig::read_from(file)?, &choice).await?,
         (None, Some(_)) => Config::from_kubeconfig(&choice).await?,

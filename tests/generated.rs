@@ -2,6 +2,8 @@
 //!
 //! `CURFEW_GENERATE=1 cargo test --test generated` writes them anew.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 use std::path::Path;
 
 use curfew::api;
@@ -15,7 +17,10 @@ fn is_committed(path: &str, text: &str) {
         std::fs::write(&file, text).unwrap();
     }
     let committed = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(committed == text, "{path} is not what the code says; run CURFEW_GENERATE=1 cargo test --test generated, look at the difference and commit it");
+    assert!(
+        committed == text,
+        "{path} is not what the code says; run CURFEW_GENERATE=1 cargo test --test generated, look at the difference and commit it"
+    );
 }
 
 #[test]

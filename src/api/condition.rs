@@ -42,24 +42,42 @@ pub struct Finding {
 impl Finding {
     /// It holds.
     pub fn yes(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, holds: Some(true), reason, message: message.into() }
+        Self {
+            kind,
+            holds: Some(true),
+            reason,
+            message: message.into(),
+        }
     }
 
     /// It doesn't hold.
     pub fn no(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, holds: Some(false), reason, message: message.into() }
+        Self {
+            kind,
+            holds: Some(false),
+            reason,
+            message: message.into(),
+        }
     }
 }
 
 /// Puts `finding` among `conditions`. The transition time moves only when the status does, so that nothing is written when nothing changed.
 pub fn set(conditions: &mut Vec<Condition>, finding: Finding, generation: Option<i64>, now: DateTime<Utc>) {
-    let Finding { kind, holds, reason, message } = finding;
+    let Finding {
+        kind,
+        holds,
+        reason,
+        message,
+    } = finding;
     let status = match holds {
         Some(true) => "True",
         Some(false) => "False",
         None => "Unknown",
     };
-    let before = conditions.iter().position(|condition| condition.type_ == kind).map(|index| conditions.remove(index));
+    let before = conditions
+        .iter()
+        .position(|condition| condition.type_ == kind)
+        .map(|index| conditions.remove(index));
     let last_transition_time = match before {
         Some(before) if before.status == status => before.last_transition_time,
         _ => time::to_kubernetes(now),

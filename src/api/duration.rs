@@ -48,7 +48,11 @@ impl GoDuration {
         let invalid = || InvalidDuration { given: self.0.clone() };
         let seconds = self.seconds().ok_or_else(invalid)?;
         let length = Duration::from_secs(seconds);
-        if length.is_zero() || length > LONGEST { Err(invalid()) } else { Ok(length) }
+        if length.is_zero() || length > LONGEST {
+            Err(invalid())
+        } else {
+            Ok(length)
+        }
     }
 
     fn seconds(&self) -> Option<u64> {
@@ -105,14 +109,28 @@ mod tests {
 
     #[test]
     fn durations_mean_what_go_says_they_mean() {
-        for (text, seconds) in [("1s", 1), ("90s", 90), ("30m", 1800), ("1h30m", 5400), ("1h0m1s", 3601), ("8760h", 31_536_000)] {
-            assert_eq!(GoDuration::new(text).parse(), Ok(Duration::from_secs(seconds)), "{text}");
+        for (text, seconds) in [
+            ("1s", 1),
+            ("90s", 90),
+            ("30m", 1800),
+            ("1h30m", 5400),
+            ("1h0m1s", 3601),
+            ("8760h", 31_536_000),
+        ] {
+            assert_eq!(
+                GoDuration::new(text).parse(),
+                Ok(Duration::from_secs(seconds)),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_duration_is_refused_with_what_is_allowed() {
-        for text in ["", "0s", "0h0m", "-1h", "9999999h", "8761h", "1h1", "1d", "1.5h", "h", " 1h", "1h ", "1H", "100ms", "1h1m1s1s"] {
+        for text in [
+            "", "0s", "0h0m", "-1h", "9999999h", "8761h", "1h1", "1d", "1.5h", "h", " 1h", "1h ", "1H", "100ms",
+            "1h1m1s1s",
+        ] {
             let refused = GoDuration::new(text).parse().expect_err(text).to_string();
             assert!(refused.contains("such as 90s, 30m or 1h30m"), "{refused}");
         }

@@ -47,13 +47,19 @@ pub enum SelectorOperator {
 impl LabelSelector {
     /// Whether nothing is said, which selects nothing.
     pub fn is_empty(&self) -> bool {
-        let Self { match_labels, match_expressions } = self;
+        let Self {
+            match_labels,
+            match_expressions,
+        } = self;
         match_labels.is_empty() && match_expressions.is_empty()
     }
 
     /// Whether something with these labels is selected. An empty selector selects nothing, and one that is malformed neither.
     pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
-        let Self { match_labels, match_expressions } = self;
+        let Self {
+            match_labels,
+            match_expressions,
+        } = self;
         !self.is_empty()
             && match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
             && match_expressions.iter().all(|requirement| requirement.holds(labels))
@@ -93,12 +99,22 @@ mod tests {
     use super::*;
 
     fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).into(), (*value).into()))
+            .collect()
     }
 
     fn requirement(key: &str, operator: SelectorOperator, values: &[&str]) -> LabelSelector {
         let values = values.iter().map(|value| (*value).into()).collect();
-        LabelSelector { match_labels: BTreeMap::new(), match_expressions: vec![SelectorRequirement { key: key.into(), operator, values }] }
+        LabelSelector {
+            match_labels: BTreeMap::new(),
+            match_expressions: vec![SelectorRequirement {
+                key: key.into(),
+                operator,
+                values,
+            }],
+        }
     }
 
     #[test]
@@ -111,8 +127,20 @@ mod tests {
         use SelectorOperator::{DoesNotExist, Exists, In, NotIn};
         let team = labels(&[("team", "a")]);
         for (selector, expected) in [
-            (LabelSelector { match_labels: team.clone(), match_expressions: vec![] }, true),
-            (LabelSelector { match_labels: labels(&[("team", "b")]), match_expressions: vec![] }, false),
+            (
+                LabelSelector {
+                    match_labels: team.clone(),
+                    match_expressions: vec![],
+                },
+                true,
+            ),
+            (
+                LabelSelector {
+                    match_labels: labels(&[("team", "b")]),
+                    match_expressions: vec![],
+                },
+                false,
+            ),
             (requirement("team", In, &["a", "b"]), true),
             (requirement("team", In, &["b"]), false),
             (requirement("team", NotIn, &["b"]), true),

@@ -46,13 +46,25 @@ impl ServiceAccountReference {
 impl People {
     /// Whether nobody at all is named.
     pub fn is_empty(&self) -> bool {
-        let Self { users, groups, service_accounts } = self;
+        let Self {
+            users,
+            groups,
+            service_accounts,
+        } = self;
         users.is_empty() && groups.is_empty() && service_accounts.is_empty()
     }
 
     /// All single accounts by the user name that the API server gives them: the users, then the service accounts.
     pub fn usernames(&self) -> Vec<String> {
-        let Self { users, groups: _, service_accounts } = self;
-        users.iter().cloned().chain(service_accounts.iter().map(ServiceAccountReference::username)).collect()
+        let Self {
+            users,
+            groups: _,
+            service_accounts,
+        } = self;
+        users
+            .iter()
+            .cloned()
+            .chain(service_accounts.iter().map(ServiceAccountReference::username))
+            .collect()
     }
 }

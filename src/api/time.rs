@@ -6,7 +6,10 @@ use k8s_openapi::jiff::Timestamp;
 
 /// The core's form of a time from the API server. `None` only for years beyond chrono's range, which no API server writes.
 pub fn from_kubernetes(time: &Time) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp(time.0.as_second(), u32::try_from(time.0.subsec_nanosecond()).unwrap_or(0))
+    DateTime::from_timestamp(
+        time.0.as_second(),
+        u32::try_from(time.0.subsec_nanosecond()).unwrap_or(0),
+    )
 }
 
 /// The API server's form of a time, in whole seconds as the API server keeps it.

@@ -49,17 +49,20 @@ impl CallError {
 
     /// Somebody else wrote it in between, or it isn't the object that was meant.
     pub fn is_conflict(&self) -> bool {
-        self.status().is_some_and(|status| status.code == 409 && status.reason == "Conflict")
+        self.status()
+            .is_some_and(|status| status.code == 409 && status.reason == "Conflict")
     }
 
     /// An object of that name is there.
     pub fn is_already_exists(&self) -> bool {
-        self.status().is_some_and(|status| status.code == 409 && status.reason == "AlreadyExists")
+        self.status()
+            .is_some_and(|status| status.code == 409 && status.reason == "AlreadyExists")
     }
 
     /// The API server will say the same the next time: it understood, and refused.
     pub fn is_final(&self) -> bool {
-        self.status().is_some_and(|status| matches!(status.code, 400 | 403 | 404 | 405 | 422))
+        self.status()
+            .is_some_and(|status| matches!(status.code, 400 | 403 | 404 | 405 | 422))
     }
 
     /// For metrics: one of a few words.
@@ -88,7 +91,10 @@ pub async fn call<T>(what: &'static str, future: impl Future<Output = kube::Resu
     match tokio::time::timeout(LIMIT, future).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(kube::Error::Api(status))) => Err(CallError::Refused { what, status }),
-        Ok(Err(source)) => Err(CallError::Failed { what, source: Box::new(source) }),
+        Ok(Err(source)) => Err(CallError::Failed {
+            what,
+            source: Box::new(source),
+        }),
         Err(_) => Err(CallError::TimedOut { what }),
     }
 }
@@ -97,7 +103,10 @@ pub async fn call<T>(what: &'static str, future: impl Future<Output = kube::Resu
 ///
 /// # Errors
 /// As [`call`], but for 404.
-pub async fn find<T>(what: &'static str, future: impl Future<Output = kube::Result<T>>) -> Result<Option<T>, CallError> {
+pub async fn find<T>(
+    what: &'static str,
+    future: impl Future<Output = kube::Result<T>>,
+) -> Result<Option<T>, CallError> {
     match call(what, future).await {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.is_not_found() => Ok(None),

@@ -24,11 +24,25 @@ pub async fn role(client: &Client, reference: &RoleReference, namespace: &str) -
     let name = &reference.name;
     Ok(match reference.kind {
         RoleKind::ClusterRole => {
-            let found = find("reading the ClusterRole", Api::<ClusterRole>::all(client.clone()).get(name)).await?;
-            found.map(|ClusterRole { metadata, rules, aggregation_rule: _ }| facts(metadata, rules))
+            let found = find(
+                "reading the ClusterRole",
+                Api::<ClusterRole>::all(client.clone()).get(name),
+            )
+            .await?;
+            found.map(
+                |ClusterRole {
+                     metadata,
+                     rules,
+                     aggregation_rule: _,
+                 }| facts(metadata, rules),
+            )
         }
         RoleKind::Role => {
-            let found = find("reading the Role", Api::<Role>::namespaced(client.clone(), namespace).get(name)).await?;
+            let found = find(
+                "reading the Role",
+                Api::<Role>::namespaced(client.clone(), namespace).get(name),
+            )
+            .await?;
             found.map(|Role { metadata, rules }| facts(metadata, rules))
         }
     })
@@ -40,12 +54,18 @@ pub async fn role(client: &Client, reference: &RoleReference, namespace: &str) -
 /// When the read failed; that there is none is an answer.
 pub async fn namespace(client: &Client, name: &str) -> Result<Option<NamespaceFacts>, CallError> {
     let found = find("reading the namespace", Api::<Namespace>::all(client.clone()).get(name)).await?;
-    Ok(found.map(|Namespace { metadata, spec: _, status: _ }| NamespaceFacts {
-        name: name.to_owned(),
-        uid: metadata.uid.unwrap_or_default(),
-        labels: metadata.labels.unwrap_or_default(),
-        terminating: metadata.deletion_timestamp.is_some(),
-    }))
+    Ok(found.map(
+        |Namespace {
+             metadata,
+             spec: _,
+             status: _,
+         }| NamespaceFacts {
+            name: name.to_owned(),
+            uid: metadata.uid.unwrap_or_default(),
+            labels: metadata.labels.unwrap_or_default(),
+            terminating: metadata.deletion_timestamp.is_some(),
+        },
+    ))
 }
 
 /// The policy of that name.
@@ -53,7 +73,11 @@ pub async fn namespace(client: &Client, name: &str) -> Result<Option<NamespaceFa
 /// # Errors
 /// When the read failed; that there is none is an answer.
 pub async fn policy(client: &Client, name: &str) -> Result<Option<AccessPolicy>, CallError> {
-    find("reading the AccessPolicy", Api::<AccessPolicy>::all(client.clone()).get(name)).await
+    find(
+        "reading the AccessPolicy",
+        Api::<AccessPolicy>::all(client.clone()).get(name),
+    )
+    .await
 }
 
 /// All policies.
@@ -61,7 +85,12 @@ pub async fn policy(client: &Client, name: &str) -> Result<Option<AccessPolicy>,
 /// # Errors
 /// When the read failed.
 pub async fn policies(client: &Client) -> Result<Vec<AccessPolicy>, CallError> {
-    Ok(call("listing AccessPolicies", Api::<AccessPolicy>::all(client.clone()).list(&ListParams::default())).await?.items)
+    Ok(call(
+        "listing AccessPolicies",
+        Api::<AccessPolicy>::all(client.clone()).list(&ListParams::default()),
+    )
+    .await?
+    .items)
 }
 
 /// Whether the API server lets this operator bind a role.
@@ -86,6 +115,10 @@ pub async fn may_bind(client: &Client, reference: &RoleReference) -> Result<bool
         },
         ..SelfSubjectAccessReview::default()
     };
-    let answer = call("asking whether a role may be bound", Api::all(client.clone()).create(&PostParams::default(), &question)).await?;
+    let answer = call(
+        "asking whether a role may be bound",
+        Api::all(client.clone()).create(&PostParams::default(), &question),
+    )
+    .await?;
     Ok(answer.status.is_some_and(|status| status.allowed))
 }

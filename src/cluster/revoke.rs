@@ -27,7 +27,10 @@ pub async fn revoke(client: &Client, binding: &BoundBinding) -> Result<Revoked, 
     let BoundBinding { namespace, name, uid } = binding;
     let bindings = Api::<RoleBinding>::namespaced(client.clone(), namespace);
     let only_this = DeleteParams {
-        preconditions: Some(Preconditions { uid: Some(uid.clone()), resource_version: None }),
+        preconditions: Some(Preconditions {
+            uid: Some(uid.clone()),
+            resource_version: None,
+        }),
         propagation_policy: Some(PropagationPolicy::Background),
         ..DeleteParams::default()
     };
@@ -57,7 +60,12 @@ async fn release(bindings: &Api<RoleBinding>, name: &str, lingering: RoleBinding
         return Ok(Revoked::Gone);
     }
     let without = json!({ "metadata": { "uid": lingering.metadata.uid, "resourceVersion": lingering.metadata.resource_version, "finalizers": null } });
-    match call("taking finalizers off the RoleBinding", bindings.patch(name, &PatchParams::default(), &Patch::Merge(without))).await {
+    match call(
+        "taking finalizers off the RoleBinding",
+        bindings.patch(name, &PatchParams::default(), &Patch::Merge(without)),
+    )
+    .await
+    {
         Ok(_) => Ok(Revoked::Gone),
         Err(error) if error.is_not_found() => Ok(Revoked::Gone),
         Err(error) if error.is_conflict() => Ok(Revoked::Lingers),

@@ -32,26 +32,43 @@ pub async fn bind(context: &Context, grant: &AccessGrant, uid: &GrantUid, target
     let name = wanted.metadata.name.clone().unwrap_or_default();
     let place = format!("the binding in namespace {:?}", target.namespace);
     let bindings = Api::<RoleBinding>::namespaced(context.client.clone(), &target.namespace);
-    let found = match call("creating the RoleBinding", bindings.create(&PostParams::default(), &wanted)).await {
+    let found = match call(
+        "creating the RoleBinding",
+        bindings.create(&PostParams::default(), &wanted),
+    )
+    .await
+    {
         Ok(made) => made,
         Err(error) if error.is_already_exists() => match find("reading the RoleBinding", bindings.get(&name)).await? {
             Some(found) => found,
             None => return Err(error),
         },
-        Err(error) if error.is_final() => return Ok(Bound::Failed { left: None, message: refusal(grant, target, &error) }),
+        Err(error) if error.is_final() => {
+            return Ok(Bound::Failed {
+                left: None,
+                message: refusal(grant, target, &error),
+            });
+        }
         Err(error) => return Err(error),
     };
     let record = record(&found);
     Ok(match drift(&wanted, &found) {
         None => Bound::Made(record),
-        Some(how) => Bound::Failed { left: is_of_grant(uid, &[], &found).then_some(record), message: format!("{place} is not as Curfew makes it: {how}") },
+        Some(how) => Bound::Failed {
+            left: is_of_grant(uid, &[], &found).then_some(record),
+            message: format!("{place} is not as Curfew makes it: {how}"),
+        },
     })
 }
 
 /// A binding as a grant's status names it.
 pub fn record(binding: &RoleBinding) -> BoundBinding {
     let metadata = binding.metadata.clone();
-    BoundBinding { namespace: metadata.namespace.unwrap_or_default(), name: metadata.name.unwrap_or_default(), uid: metadata.uid.unwrap_or_default() }
+    BoundBinding {
+        namespace: metadata.namespace.unwrap_or_default(),
+        name: metadata.name.unwrap_or_default(),
+        uid: metadata.uid.unwrap_or_default(),
+    }
 }
 
 /// Why the API server refused a binding, and who could change that. What it says itself about missing rights is long and lists rules; it goes to the log.
@@ -62,6 +79,8 @@ fn refusal(grant: &AccessGrant, target: &Target, error: &CallError) -> String {
         "forbidden" => format!(
             "the API server lets the operator bind {kind:?} {name:?} in namespace {namespace:?} not: either it is not among grantableRoles of the Helm chart, which a cluster admin can change, or an admission policy or a terminating namespace forbids it"
         ),
-        _ => format!("{kind:?} {name:?} can't be bound in namespace {namespace:?}; the operator's log has the API server's answer"),
+        _ => format!(
+            "{kind:?} {name:?} can't be bound in namespace {namespace:?}; the operator's log has the API server's answer"
+        ),
     }
 }

@@ -13,12 +13,18 @@ use kube::{Api, ResourceExt};
 
 use super::Context;
 use super::binding::{Bound, bind, record};
-use crate::api::{AccessGrant, AccessGrantStatus, AccessPolicy, BoundBinding, EndReason, OnChange, RoleReference, Target};
+use crate::api::{
+    AccessGrant, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, EndReason, OnChange, RequestReference,
+    RoleReference, Target,
+};
 use crate::cluster::call::{CallError, call, find};
 use crate::cluster::read;
 use crate::cluster::revoke::{Revoked, revoke};
 use crate::core::binding::{is_of_grant, name as binding_name};
-use crate::core::grant::{GrantUid, Observed, Plan, TargetSeen, Why, active, created, deadline, decide, due, ended, ending, has_ended, retry_after};
+use crate::core::grant::{
+    GrantUid, Observed, Plan, TargetSeen, Why, active, created, deadline, decide, due, ended, ending, has_ended,
+    is_sealed, retry_after,
+};
 
 /// Looks at one grant. Whatever is under way when the deadline comes is dropped for the end.
 ///
@@ -49,25 +55,54 @@ async fn hold(grant: &AccessGrant, context: &Context) -> Result<Action, CallErro
     }
 }
 
-/// Reads what the decision needs, side by side.
+/// Reads what the decision needs, side by side; before the seal that is the request alone.
 async fn observe(grant: &AccessGrant, context: &Context) -> Result<Observed, CallError> {
-    let reference = &grant.spec.request;
-    let request = async {
-        match context.request(&reference.namespace, &reference.name) {
-            Some(known) if known.uid().as_ref() == Some(&reference.uid) => Ok(Some(known.as_ref().clone())),
-            // Before it counts as deleted, it is looked for afresh.
-            _ => find("reading the AccessRequest", Api::namespaced(context.client.clone(), &reference.namespace).get(&reference.name)).await,
-        }
-    };
-    let role = RoleReference { kind: grant.spec.role.kind, name: grant.spec.role.name.clone() };
-    let first = grant.spec.targets.first().map(|target| target.namespace.as_str()).unwrap_or_default();
-    let (request, role, policy, targets) = futures::try_join!(
+    let request = request(grant, context).await?;
+    let mut observed = Observed {
+        grant: grant.clone(),
         request,
+        role: None,
+        policy: None,
+        targets: vec![],
+    };
+    if !observed
+        .request
+        .as_ref()
+        .is_some_and(|request| is_sealed(grant, request))
+    {
+        return Ok(observed);
+    }
+    let role = RoleReference {
+        kind: grant.spec.role.kind,
+        name: grant.spec.role.name.clone(),
+    };
+    let first = grant
+        .spec
+        .targets
+        .first()
+        .map(|target| target.namespace.as_str())
+        .unwrap_or_default();
+    (observed.role, observed.policy, observed.targets) = futures::try_join!(
         read::role(&context.client, &role, first),
         policy(grant, context),
         try_join_all(grant.spec.targets.iter().map(|target| look_at(grant, target, context)))
     )?;
-    Ok(Observed { grant: grant.clone(), request, role, policy, targets })
+    Ok(observed)
+}
+
+/// The request, as this process knows it. Before it counts as deleted, it is looked for afresh.
+async fn request(grant: &AccessGrant, context: &Context) -> Result<Option<AccessRequest>, CallError> {
+    let RequestReference { namespace, name, uid } = &grant.spec.request;
+    match context.request(namespace, name) {
+        Some(known) if known.uid().as_ref() == Some(uid) => Ok(Some(known.as_ref().clone())),
+        _ => {
+            find(
+                "reading the AccessRequest",
+                Api::namespaced(context.client.clone(), namespace).get(name),
+            )
+            .await
+        }
+    }
 }
 
 /// The policy, where its change would end the grant.
@@ -80,19 +115,37 @@ async fn policy(grant: &AccessGrant, context: &Context) -> Result<Option<AccessP
 
 async fn look_at(grant: &AccessGrant, target: &Target, context: &Context) -> Result<TargetSeen, CallError> {
     // Before a grant is bound there is no binding to look at; should there be one all the same, making it shows that.
-    let binding = async { if grant.status.is_some() { find_binding(grant, target, context).await } else { Ok(None) } };
+    let binding = async {
+        if grant.status.is_some() {
+            find_binding(grant, target, context).await
+        } else {
+            Ok(None)
+        }
+    };
     let (namespace, binding) = futures::try_join!(read::namespace(&context.client, &target.namespace), binding)?;
     Ok(TargetSeen { namespace, binding })
 }
 
-async fn find_binding(grant: &AccessGrant, target: &Target, context: &Context) -> Result<Option<RoleBinding>, CallError> {
-    let Some(uid) = GrantUid::of(grant) else { return Ok(None) };
-    find("reading the RoleBinding", Api::<RoleBinding>::namespaced(context.client.clone(), &target.namespace).get(&binding_name(&uid))).await
+async fn find_binding(
+    grant: &AccessGrant,
+    target: &Target,
+    context: &Context,
+) -> Result<Option<RoleBinding>, CallError> {
+    let Some(uid) = GrantUid::of(grant) else {
+        return Ok(None);
+    };
+    find(
+        "reading the RoleBinding",
+        Api::<RoleBinding>::namespaced(context.client.clone(), &target.namespace).get(&binding_name(&uid)),
+    )
+    .await
 }
 
 /// Makes all bindings or none, then says which.
 async fn bind_all(grant: &AccessGrant, targets: &[Target], context: &Context) -> Result<Action, CallError> {
-    let Some(uid) = GrantUid::of(grant) else { return Ok(Action::await_change()) };
+    let Some(uid) = GrantUid::of(grant) else {
+        return Ok(Action::await_change());
+    };
     let (mut made, mut failure) = (vec![], None);
     for bound in try_join_all(targets.iter().map(|target| bind(context, grant, &uid, target))).await? {
         match bound {
@@ -106,7 +159,20 @@ async fn bind_all(grant: &AccessGrant, targets: &[Target], context: &Context) ->
     let now = context.now();
     let status = active(grant, made, now);
     match failure {
-        Some(message) => end(&AccessGrant { status: Some(status), ..grant.clone() }, Why { reason: EndReason::BindFailed, message }, context).await,
+        Some(message) => {
+            end(
+                &AccessGrant {
+                    status: Some(status),
+                    ..grant.clone()
+                },
+                Why {
+                    reason: EndReason::BindFailed,
+                    message,
+                },
+                context,
+            )
+            .await
+        }
         None => {
             publish(context, grant, status).await?;
             context.metrics.granted(now - created(grant));
@@ -120,14 +186,17 @@ async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Action,
     let attempts = join_all(grant.spec.targets.iter().map(|target| end_in(grant, target, context))).await;
     let now = context.now();
     let lag = now - deadline(grant);
-    let stuck: Vec<String> = attempts.into_iter().filter_map(|attempt| match attempt {
-        Ok(Revoked::Gone) => None,
-        Ok(Revoked::Lingers) => Some("somebody's finalizer holds it, and is being taken off".to_owned()),
-        Err(error) => {
-            context.metrics.trouble("grant", error.kind());
-            Some(error.to_string())
-        }
-    }).collect();
+    let stuck: Vec<String> = attempts
+        .into_iter()
+        .filter_map(|attempt| match attempt {
+            Ok(Revoked::Gone) => None,
+            Ok(Revoked::Lingers) => Some("somebody's finalizer holds it, and is being taken off".to_owned()),
+            Err(error) => {
+                context.metrics.trouble("grant", error.kind());
+                Some(error.to_string())
+            }
+        })
+        .collect();
     context.metrics.overdue(&grant.name_any(), stuck.len());
     if stuck.is_empty() {
         let is_late = why.reason == EndReason::Expired;
@@ -136,7 +205,11 @@ async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Action,
         context.metrics.ended(reason, is_late.then_some(lag));
         return Ok(Action::await_change());
     }
-    tracing::error!(grant = grant.name_any(), stuck = stuck.join("; "), "access is to end and its binding is still there");
+    tracing::error!(
+        grant = grant.name_any(),
+        stuck = stuck.join("; "),
+        "access is to end and its binding is still there"
+    );
     let status = ending(grant, why, &stuck.join("; "), now);
     if let Err(error) = publish(context, grant, status).await {
         tracing::warn!(%error, "the AccessGrant's status could not be written");
@@ -146,7 +219,11 @@ async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Action,
 
 /// Deletes the grant's binding in one namespace: the one that was recorded, or, where none was, what bears the grant's marks.
 async fn end_in(grant: &AccessGrant, target: &Target, context: &Context) -> Result<Revoked, CallError> {
-    let recorded = grant.status.iter().flat_map(|status| &status.bindings).find(|binding| binding.namespace == target.namespace);
+    let recorded = grant
+        .status
+        .iter()
+        .flat_map(|status| &status.bindings)
+        .find(|binding| binding.namespace == target.namespace);
     let binding: BoundBinding = match recorded {
         Some(recorded) => recorded.clone(),
         None => match find_binding(grant, target, context).await? {
@@ -163,8 +240,16 @@ async fn publish(context: &Context, grant: &AccessGrant, status: AccessGrantStat
         return Ok(());
     }
     let grants = Api::<AccessGrant>::all(context.client.clone());
-    let next = AccessGrant { status: Some(status), ..grant.clone() };
-    match call("writing the AccessGrant's status", grants.replace_status(&grant.name_any(), &PostParams::default(), &next)).await {
+    let next = AccessGrant {
+        status: Some(status),
+        ..grant.clone()
+    };
+    match call(
+        "writing the AccessGrant's status",
+        grants.replace_status(&grant.name_any(), &PostParams::default(), &next),
+    )
+    .await
+    {
         // It was deleted in between; its bindings are the sweep's.
         Err(error) if error.is_not_found() => Ok(()),
         written => {

@@ -61,12 +61,16 @@ impl Context {
 
     /// The newest version known of the grant of that name.
     fn grant(&self, name: &str) -> Option<Arc<AccessGrant>> {
-        self.grants.get(&ObjectRef::new(name)).map(|grant| self.written_grants.of(grant))
+        self.grants
+            .get(&ObjectRef::new(name))
+            .map(|grant| self.written_grants.of(grant))
     }
 
     /// The newest version known of the request of that name.
     fn request(&self, namespace: &str, name: &str) -> Option<Arc<AccessRequest>> {
-        self.requests.get(&ObjectRef::new(name).within(namespace)).map(|request| self.written_requests.of(request))
+        self.requests
+            .get(&ObjectRef::new(name).within(namespace))
+            .map(|request| self.written_requests.of(request))
     }
 
     /// Look again at this moment, unless something happens before.
@@ -91,7 +95,13 @@ pub struct Parts {
 
 /// Runs all controllers until `stop` is done and what was begun is finished. A controller that ends by itself ends them all.
 pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + Sync + 'static) {
-    let Parts { client, clock, home, metrics, health } = parts;
+    let Parts {
+        client,
+        clock,
+        home,
+        metrics,
+        health,
+    } = parts;
     let all = watcher::Config::default;
     let marked = watcher::Config::default().labels(marks::GRANT_UID);
 
@@ -114,24 +124,72 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
     });
 
     let requests = requests
-        .watches(Api::<AccessPolicy>::all(client.clone()), all(), trigger::requests_of_policy(request_store.clone()))
-        .watches(Api::<AccessGrant>::all(client.clone()), all(), trigger::request_of_grant)
-        .watches(Api::<ClusterRole>::all(client.clone()), all(), trigger::requests_of_cluster_role(request_store.clone()))
-        .watches(Api::<Role>::all(client.clone()), all(), trigger::requests_of_role(request_store.clone()))
-        .watches(Api::<Namespace>::all(client.clone()), all(), trigger::requests_of_namespace(request_store.clone()))
+        .watches(
+            Api::<AccessPolicy>::all(client.clone()),
+            all(),
+            trigger::requests_of_policy(request_store.clone()),
+        )
+        .watches(
+            Api::<AccessGrant>::all(client.clone()),
+            all(),
+            trigger::request_of_grant,
+        )
+        .watches(
+            Api::<ClusterRole>::all(client.clone()),
+            all(),
+            trigger::requests_of_cluster_role(request_store.clone()),
+        )
+        .watches(
+            Api::<Role>::all(client.clone()),
+            all(),
+            trigger::requests_of_role(request_store.clone()),
+        )
+        .watches(
+            Api::<Namespace>::all(client.clone()),
+            all(),
+            trigger::requests_of_namespace(request_store.clone()),
+        )
         .graceful_shutdown_on(stop.clone())
         .run(request::reconcile, retry, Arc::clone(&context));
     let grants = grants
-        .watches(Api::<AccessRequest>::all(client.clone()), all(), trigger::grant_of_request)
-        .watches(Api::<RoleBinding>::all(client.clone()), marked, trigger::grant_of_binding)
-        .watches(Api::<AccessPolicy>::all(client.clone()), all(), trigger::grants_of_policy(grant_store.clone()))
-        .watches(Api::<ClusterRole>::all(client.clone()), all(), trigger::grants_of_cluster_role(grant_store.clone()))
-        .watches(Api::<Role>::all(client.clone()), all(), trigger::grants_of_role(grant_store.clone()))
-        .watches(Api::<Namespace>::all(client.clone()), all(), trigger::grants_of_namespace(grant_store.clone()))
+        .watches(
+            Api::<AccessRequest>::all(client.clone()),
+            all(),
+            trigger::grant_of_request,
+        )
+        .watches(
+            Api::<RoleBinding>::all(client.clone()),
+            marked,
+            trigger::grant_of_binding,
+        )
+        .watches(
+            Api::<AccessPolicy>::all(client.clone()),
+            all(),
+            trigger::grants_of_policy(grant_store.clone()),
+        )
+        .watches(
+            Api::<ClusterRole>::all(client.clone()),
+            all(),
+            trigger::grants_of_cluster_role(grant_store.clone()),
+        )
+        .watches(
+            Api::<Role>::all(client.clone()),
+            all(),
+            trigger::grants_of_role(grant_store.clone()),
+        )
+        .watches(
+            Api::<Namespace>::all(client.clone()),
+            all(),
+            trigger::grants_of_namespace(grant_store.clone()),
+        )
         .graceful_shutdown_on(stop.clone())
         .run(grant::reconcile, retry_grant, Arc::clone(&context));
     let policies = policies
-        .watches(Api::<ClusterRole>::all(client.clone()), all(), trigger::policies_of_cluster_role(policy_store.clone()))
+        .watches(
+            Api::<ClusterRole>::all(client.clone()),
+            all(),
+            trigger::policies_of_cluster_role(policy_store.clone()),
+        )
         .graceful_shutdown_on(stop.clone())
         .run(policy::reconcile, retry, Arc::clone(&context));
     let sweep = bindings
@@ -152,7 +210,10 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         }
     });
     let (first, _, others) = select_all(running).await;
-    tracing::info!(controller = first, "a controller has ended; the others finish what they have begun");
+    tracing::info!(
+        controller = first,
+        "a controller has ended; the others finish what they have begun"
+    );
     let _ = tokio::time::timeout(crate::cluster::call::LIMIT, futures::future::join_all(others)).await;
 }
 
@@ -166,16 +227,21 @@ where
     let (store, writer) = reflector::store();
     let (seen, all_seen) = oneshot::channel();
     let mut seen = Some(seen);
-    let objects = reflector(writer, watcher(api, config)).default_backoff().inspect_ok(move |event| {
-        if matches!(event, watcher::Event::InitDone)
-            && let Some(seen) = seen.take()
-        {
-            // Nobody waits any more only when the operator ends.
-            let _ = seen.send(());
-        }
-    });
+    let objects = reflector(writer, watcher(api, config))
+        .default_backoff()
+        .inspect_ok(move |event| {
+            if matches!(event, watcher::Event::InitDone)
+                && let Some(seen) = seen.take()
+            {
+                // Nobody waits any more only when the operator ends.
+                let _ = seen.send(());
+            }
+        });
     let controller = Controller::for_stream(objects.touched_objects(), store);
-    (controller.with_config(Config::default().concurrency(CONCURRENCY)), all_seen)
+    (
+        controller.with_config(Config::default().concurrency(CONCURRENCY)),
+        all_seen,
+    )
 }
 
 /// Runs one controller to its end. Errors were counted and are tried again by the controller; they are only said here.
@@ -185,8 +251,12 @@ async fn drain<T: Debug>(name: &'static str, results: impl Stream<Item = Result<
         match result {
             // Somebody else's conflict is everyday business, and so is a trigger for what isn't there (yet, or any more).
             Ok(_) | Err(Failure::ObjectNotFound(_)) => {}
-            Err(Failure::ReconcilerFailed(error, _)) if error.is_conflict() => tracing::debug!(controller = name, %error, "decided again"),
-            Err(error) => tracing::warn!(controller = name, error = %chain(&error), "something failed and is tried again"),
+            Err(Failure::ReconcilerFailed(error, _)) if error.is_conflict() => {
+                tracing::debug!(controller = name, %error, "decided again")
+            }
+            Err(error) => {
+                tracing::warn!(controller = name, error = %chain(&error), "something failed and is tried again")
+            }
         }
     }
     name
@@ -202,14 +272,24 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn retry<K: kube::Resource<DynamicType = ()>>(_: Arc<K>, error: &CallError, context: Arc<Context>) -> Action {
     context.metrics.trouble(kind_label::<K>(), error.kind());
-    if error.is_conflict() { Action::requeue(Duration::ZERO) } else { Action::requeue(RETRY) }
+    if error.is_conflict() {
+        Action::requeue(Duration::ZERO)
+    } else {
+        Action::requeue(RETRY)
+    }
 }
 
 /// A grant is looked at again at its deadline at the latest, whatever else fails.
 fn retry_grant(grant: Arc<AccessGrant>, error: &CallError, context: Arc<Context>) -> Action {
     context.metrics.trouble("grant", error.kind());
-    let until_deadline = (crate::core::grant::deadline(&grant) - context.now()).to_std().unwrap_or(RETRY);
-    Action::requeue(if error.is_conflict() { Duration::ZERO } else { RETRY.min(until_deadline) })
+    let until_deadline = (crate::core::grant::deadline(&grant) - context.now())
+        .to_std()
+        .unwrap_or(RETRY);
+    Action::requeue(if error.is_conflict() {
+        Duration::ZERO
+    } else {
+        RETRY.min(until_deadline)
+    })
 }
 
 fn kind_label<K: kube::Resource<DynamicType = ()>>() -> &'static str {

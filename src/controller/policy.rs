@@ -42,8 +42,16 @@ async fn publish(context: &Context, policy: &AccessPolicy, status: AccessPolicyS
         return Ok(());
     }
     let policies = Api::<AccessPolicy>::all(context.client.clone());
-    let next = AccessPolicy { status: Some(status), ..policy.clone() };
-    match call("writing the AccessPolicy's status", policies.replace_status(&policy.name_any(), &PostParams::default(), &next)).await {
+    let next = AccessPolicy {
+        status: Some(status),
+        ..policy.clone()
+    };
+    match call(
+        "writing the AccessPolicy's status",
+        policies.replace_status(&policy.name_any(), &PostParams::default(), &next),
+    )
+    .await
+    {
         Err(error) if error.is_not_found() => Ok(()),
         written => written.map(drop),
     }

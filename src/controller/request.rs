@@ -14,9 +14,9 @@ use super::Context;
 use crate::api::{AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, RequestPhase, Seal};
 use crate::cluster::call::{CallError, call, find};
 use crate::cluster::read;
+use crate::core::binding;
 use crate::core::grant::{self, GrantUid};
 use crate::core::request::{Observed, Plan, decide, target_names};
-use crate::core::binding;
 use crate::observe::announce::announcements;
 
 /// Looks at one request.
@@ -71,12 +71,21 @@ async fn observe(request: &AccessRequest, context: &Context) -> Result<Observed,
     let role = read::role(&context.client, &request.spec.role, namespace);
     let targets = try_join_all(names.iter().map(|name| read::namespace(&context.client, name)));
     let (policies, role, targets) = futures::try_join!(policies(request, context), role, targets)?;
-    Ok(Observed { policies, role, targets: targets.into_iter().flatten().collect(), ..observed })
+    Ok(Observed {
+        policies,
+        role,
+        targets: targets.into_iter().flatten().collect(),
+        ..observed
+    })
 }
 
 /// The policy that the request is under, or all: which one fits depends on the others.
 async fn policies(request: &AccessRequest, context: &Context) -> Result<Vec<AccessPolicy>, CallError> {
-    let chosen = request.status.as_ref().and_then(|status| status.policy.as_ref()).map(|policy| &policy.name);
+    let chosen = request
+        .status
+        .as_ref()
+        .and_then(|status| status.policy.as_ref())
+        .map(|policy| &policy.name);
     match chosen.or(request.spec.policy.as_ref()) {
         Some(name) => Ok(read::policy(&context.client, name).await?.into_iter().collect()),
         None => read::policies(&context.client).await,
@@ -84,18 +93,34 @@ async fn policies(request: &AccessRequest, context: &Context) -> Result<Vec<Acce
 }
 
 /// A sealed request whose grant is not known here: it may be new, or gone; and if it is gone, its binding may still be there.
-async fn look_for_grant(request: &AccessRequest, seal: &Seal, context: &Context) -> Result<(Option<AccessGrant>, bool), CallError> {
+async fn look_for_grant(
+    request: &AccessRequest,
+    seal: &Seal,
+    context: &Context,
+) -> Result<(Option<AccessGrant>, bool), CallError> {
     let Seal { grant, uid } = seal;
-    let found = find("reading the AccessGrant", Api::<AccessGrant>::all(context.client.clone()).get(grant)).await?;
+    let found = find(
+        "reading the AccessGrant",
+        Api::<AccessGrant>::all(context.client.clone()).get(grant),
+    )
+    .await?;
     if found.is_some() {
         return Ok((found, false));
     }
     let name = binding::name(&GrantUid::new(uid));
     let targets = request.status.iter().flat_map(|status| &status.targets);
     let bindings = targets.map(async |target| {
-        find("reading the RoleBinding", Api::<RoleBinding>::namespaced(context.client.clone(), &target.namespace).get(&name)).await
+        find(
+            "reading the RoleBinding",
+            Api::<RoleBinding>::namespaced(context.client.clone(), &target.namespace).get(&name),
+        )
+        .await
     });
-    let left_behind = try_join_all(bindings).await?.iter().flatten().any(|found| binding::marked(found).is_some());
+    let left_behind = try_join_all(bindings)
+        .await?
+        .iter()
+        .flatten()
+        .any(|found| binding::marked(found).is_some());
     Ok((None, left_behind))
 }
 
@@ -103,8 +128,20 @@ async fn look_for_grant(request: &AccessRequest, seal: &Seal, context: &Context)
 async fn create(context: &Context, spec: AccessGrantSpec) -> Result<AccessGrant, CallError> {
     let grants = Api::<AccessGrant>::all(context.client.clone());
     let name = grant::name(&spec.request.uid);
-    let grant = AccessGrant { metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() }, spec, status: None };
-    match call("creating the AccessGrant", grants.create(&PostParams::default(), &grant)).await {
+    let grant = AccessGrant {
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            ..ObjectMeta::default()
+        },
+        spec,
+        status: None,
+    };
+    match call(
+        "creating the AccessGrant",
+        grants.create(&PostParams::default(), &grant),
+    )
+    .await
+    {
         Err(error) if error.is_already_exists() => call("reading the AccessGrant", grants.get(&name)).await,
         created => created,
     }
@@ -117,8 +154,15 @@ async fn publish(context: &Context, request: &AccessRequest, status: AccessReque
         return Ok(());
     }
     let requests = Api::<AccessRequest>::namespaced(context.client.clone(), &request.namespace().unwrap_or_default());
-    let next = AccessRequest { status: Some(status), ..request.clone() };
-    let written = call("writing the AccessRequest's status", requests.replace_status(&request.name_any(), &PostParams::default(), &next)).await;
+    let next = AccessRequest {
+        status: Some(status),
+        ..request.clone()
+    };
+    let written = call(
+        "writing the AccessRequest's status",
+        requests.replace_status(&request.name_any(), &PostParams::default(), &next),
+    )
+    .await;
     let written = match written {
         // It was deleted in between: there is nobody to tell any more.
         Err(error) if error.is_not_found() => return Ok(()),
@@ -127,6 +171,12 @@ async fn publish(context: &Context, request: &AccessRequest, status: AccessReque
     if let Some(phase) = phase(&written).filter(|phase| phase.is_final()) {
         context.metrics.closed(phase);
     }
-    context.announcer.announce(&written, announcements(&before, &written.status.clone().unwrap_or_default())).await;
+    context
+        .announcer
+        .announce(
+            &written,
+            announcements(&before, &written.status.clone().unwrap_or_default()),
+        )
+        .await;
     Ok(())
 }

@@ -21,20 +21,38 @@ use crate::core::grant::GrantUid;
 /// # Errors
 /// When a call failed; the binding is then looked at again.
 pub async fn reconcile(binding: Arc<RoleBinding>, context: Arc<Context>) -> Result<Action, CallError> {
-    let (Some(uid), Some(grant)) = (marked(&binding), grant_name(&binding)) else { return Ok(Action::await_change()) };
-    if let Some(known) = context.grant(&grant).filter(|known| GrantUid::of(known).as_ref() == Some(&uid))
+    let (Some(uid), Some(grant)) = (marked(&binding), grant_name(&binding)) else {
+        return Ok(Action::await_change());
+    };
+    if let Some(known) = context
+        .grant(&grant)
+        .filter(|known| GrantUid::of(known).as_ref() == Some(&uid))
         && let Sweep::Keep { until } = sweep(Some(&known), context.now())
     {
         return Ok(context.at(until));
     }
     let bindings = Api::<RoleBinding>::namespaced(context.client.clone(), &binding.namespace().unwrap_or_default());
     let (grants, name) = (Api::<AccessGrant>::all(context.client.clone()), binding.name_any());
-    let (grant, binding) = futures::try_join!(find("reading the AccessGrant", grants.get(&grant)), find("reading the RoleBinding", bindings.get(&name)))?;
-    let Some(binding) = binding.filter(|found| marked(found).as_ref() == Some(&uid)) else { return Ok(Action::await_change()) };
-    match sweep(grant.filter(|found| GrantUid::of(found).as_ref() == Some(&uid)).as_ref(), context.now()) {
+    let (grant, binding) = futures::try_join!(
+        find("reading the AccessGrant", grants.get(&grant)),
+        find("reading the RoleBinding", bindings.get(&name))
+    )?;
+    let Some(binding) = binding.filter(|found| marked(found).as_ref() == Some(&uid)) else {
+        return Ok(Action::await_change());
+    };
+    match sweep(
+        grant
+            .filter(|found| GrantUid::of(found).as_ref() == Some(&uid))
+            .as_ref(),
+        context.now(),
+    ) {
         Sweep::Keep { until } => Ok(context.at(until)),
         Sweep::Remove => {
-            tracing::warn!(binding = binding.name_any(), namespace = binding.namespace(), "no grant explains this binding; it is deleted");
+            tracing::warn!(
+                binding = binding.name_any(),
+                namespace = binding.namespace(),
+                "no grant explains this binding; it is deleted"
+            );
             match revoke(&context.client, &record(&binding)).await? {
                 Revoked::Gone => {
                     context.metrics.swept();

@@ -14,9 +14,17 @@ type Grants = Store<AccessGrant>;
 
 /// Undecided requests of which this is true.
 fn undecided(store: &Requests, concerned: impl Fn(&AccessRequest) -> bool) -> Vec<ObjectRef<AccessRequest>> {
-    let is_undecided = |request: &AccessRequest| request.status.as_ref().is_none_or(|status| status.seal.is_none() && !status.phase.is_some_and(RequestPhase::is_final));
+    let is_undecided = |request: &AccessRequest| {
+        request
+            .status
+            .as_ref()
+            .is_none_or(|status| status.seal.is_none() && !status.phase.is_some_and(RequestPhase::is_final))
+    };
     let found = store.state_filter(|request| is_undecided(request) && concerned(request));
-    found.iter().map(|request| ObjectRef::from_obj(request.as_ref())).collect()
+    found
+        .iter()
+        .map(|request| ObjectRef::from_obj(request.as_ref()))
+        .collect()
 }
 
 /// Grants in force of which this is true.
@@ -29,9 +37,11 @@ fn in_force(store: &Grants, concerned: impl Fn(&AccessGrant) -> bool) -> Vec<Obj
 pub fn requests_of_policy(store: Requests) -> impl Fn(AccessPolicy) -> Vec<ObjectRef<AccessRequest>> {
     move |policy| {
         let name = policy.name_any();
-        undecided(&store, |request| match request.status.as_ref().and_then(|status| status.policy.as_ref()) {
-            Some(chosen) => chosen.name == name,
-            None => request.spec.policy.as_ref().is_none_or(|named| *named == name),
+        undecided(&store, |request| {
+            match request.status.as_ref().and_then(|status| status.policy.as_ref()) {
+                Some(chosen) => chosen.name == name,
+                None => request.spec.policy.as_ref().is_none_or(|named| *named == name),
+            }
         })
     }
 }
@@ -41,11 +51,20 @@ pub fn request_of_grant(grant: AccessGrant) -> Option<ObjectRef<AccessRequest>> 
 }
 
 pub fn requests_of_cluster_role(store: Requests) -> impl Fn(ClusterRole) -> Vec<ObjectRef<AccessRequest>> {
-    move |role| undecided(&store, |request| request.spec.role.kind == RoleKind::ClusterRole && Some(&request.spec.role.name) == role.metadata.name.as_ref())
+    move |role| {
+        undecided(&store, |request| {
+            request.spec.role.kind == RoleKind::ClusterRole
+                && Some(&request.spec.role.name) == role.metadata.name.as_ref()
+        })
+    }
 }
 
 pub fn requests_of_role(store: Requests) -> impl Fn(Role) -> Vec<ObjectRef<AccessRequest>> {
-    move |role| undecided(&store, |request| request.spec.role.kind == RoleKind::Role && Some(&request.spec.role.name) == role.metadata.name.as_ref())
+    move |role| {
+        undecided(&store, |request| {
+            request.spec.role.kind == RoleKind::Role && Some(&request.spec.role.name) == role.metadata.name.as_ref()
+        })
+    }
 }
 
 pub fn requests_of_namespace(store: Requests) -> impl Fn(Namespace) -> Vec<ObjectRef<AccessRequest>> {
@@ -59,7 +78,11 @@ pub fn grant_of_request(request: AccessRequest) -> Option<ObjectRef<AccessGrant>
 /// By its annotation, or by what is left of it when somebody took that off: its owner.
 pub fn grant_of_binding(binding: RoleBinding) -> Vec<ObjectRef<AccessGrant>> {
     let named = binding.annotations().get(marks::GRANT).cloned();
-    let owners = binding.owner_references().iter().filter(|owner| owner.kind == "AccessGrant").map(|owner| owner.name.clone());
+    let owners = binding
+        .owner_references()
+        .iter()
+        .filter(|owner| owner.kind == "AccessGrant")
+        .map(|owner| owner.name.clone());
     let mut names: Vec<_> = named.into_iter().chain(owners).collect();
     names.dedup();
     names.iter().map(|name| ObjectRef::new(name)).collect()
@@ -70,28 +93,62 @@ pub fn grants_of_policy(store: Grants) -> impl Fn(AccessPolicy) -> Vec<ObjectRef
 }
 
 pub fn grants_of_cluster_role(store: Grants) -> impl Fn(ClusterRole) -> Vec<ObjectRef<AccessGrant>> {
-    move |role| in_force(&store, |grant| grant.spec.role.kind == RoleKind::ClusterRole && grant.spec.role.name == role.name_any())
+    move |role| {
+        in_force(&store, |grant| {
+            grant.spec.role.kind == RoleKind::ClusterRole && grant.spec.role.name == role.name_any()
+        })
+    }
 }
 
 pub fn grants_of_role(store: Grants) -> impl Fn(Role) -> Vec<ObjectRef<AccessGrant>> {
-    move |role| in_force(&store, |grant| grant.spec.role.kind == RoleKind::Role && grant.spec.role.name == role.name_any())
+    move |role| {
+        in_force(&store, |grant| {
+            grant.spec.role.kind == RoleKind::Role && grant.spec.role.name == role.name_any()
+        })
+    }
 }
 
 pub fn grants_of_namespace(store: Grants) -> impl Fn(Namespace) -> Vec<ObjectRef<AccessGrant>> {
-    move |namespace| in_force(&store, |grant| grant.spec.targets.iter().any(|target| target.namespace == namespace.name_any()))
+    move |namespace| {
+        in_force(&store, |grant| {
+            grant
+                .spec
+                .targets
+                .iter()
+                .any(|target| target.namespace == namespace.name_any())
+        })
+    }
 }
 
 /// Policies that name the role, and with any change of a ClusterRole those whose roles the operator could not bind: that right stands in a ClusterRole too.
 pub fn policies_of_cluster_role(store: Store<AccessPolicy>) -> impl Fn(ClusterRole) -> Vec<ObjectRef<AccessPolicy>> {
     move |role| {
-        let is_named = |policy: &AccessPolicy| policy.spec.roles.iter().any(|named| named.kind == RoleKind::ClusterRole && named.name == role.name_any());
-        let gives_bind = role.rules.iter().flatten().any(|rule| rule.verbs.iter().any(|verb| verb == "bind"));
+        let is_named = |policy: &AccessPolicy| {
+            policy
+                .spec
+                .roles
+                .iter()
+                .any(|named| named.kind == RoleKind::ClusterRole && named.name == role.name_any())
+        };
+        let gives_bind = role
+            .rules
+            .iter()
+            .flatten()
+            .any(|rule| rule.verbs.iter().any(|verb| verb == "bind"));
         let found = store.state_filter(|policy| gives_bind || is_named(policy));
-        found.iter().map(|policy| ObjectRef::from_obj(policy.as_ref())).collect()
+        found
+            .iter()
+            .map(|policy| ObjectRef::from_obj(policy.as_ref()))
+            .collect()
     }
 }
 
 pub fn bindings_of_grant(grant: AccessGrant) -> Vec<ObjectRef<RoleBinding>> {
     let Some(uid) = GrantUid::of(&grant) else { return vec![] };
-    grant.spec.targets.iter().map(|target| ObjectRef::new(&binding::name(&uid)).within(&target.namespace)).collect()
+    grant
+        .spec
+        .targets
+        .iter()
+        .map(|target| ObjectRef::new(&binding::name(&uid)).within(&target.namespace))
+        .collect()
 }

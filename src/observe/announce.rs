@@ -51,21 +51,38 @@ impl Announcer {
 }
 
 fn shortened(note: &str) -> String {
-    note.char_indices().take_while(|(at, character)| at + character.len_utf8() <= NOTE_LIMIT).map(|(_, character)| character).collect()
+    note.char_indices()
+        .take_while(|(at, character)| at + character.len_utf8() <= NOTE_LIMIT)
+        .map(|(_, character)| character)
+        .collect()
 }
 
 /// What is worth telling of a change from one status to the next.
 pub fn announcements(before: &AccessRequestStatus, after: &AccessRequestStatus) -> Vec<Announcement> {
     let mut told = vec![];
-    for (kind, warns) in [(condition::ACCEPTED, false), (condition::APPROVED, false), (condition::GRANTED, false), (condition::ENDED, true)] {
-        let (old, new) = (condition::get(&before.conditions, kind), condition::get(&after.conditions, kind));
+    for (kind, warns) in [
+        (condition::ACCEPTED, false),
+        (condition::APPROVED, false),
+        (condition::GRANTED, false),
+        (condition::ENDED, true),
+    ] {
+        let (old, new) = (
+            condition::get(&before.conditions, kind),
+            condition::get(&after.conditions, kind),
+        );
         let Some(new) = new else { continue };
-        let is_news = old.is_none_or(|old| old.status != new.status || old.reason != new.reason) || (kind == condition::ACCEPTED && before.offer.is_some() && changed_offer(before, after));
+        let is_news = old.is_none_or(|old| old.status != new.status || old.reason != new.reason)
+            || (kind == condition::ACCEPTED && before.offer.is_some() && changed_offer(before, after));
         // That it waits for approval is said by the offer already.
         let is_noise = kind == condition::APPROVED && new.status != "True";
         if is_news && !is_noise {
-            let warning = (warns && after.phase == Some(RequestPhase::Failed)) || (kind == condition::ACCEPTED && new.status != "True");
-            told.push(Announcement { warning, reason: new.reason.clone(), note: new.message.clone() });
+            let warning = (warns && after.phase == Some(RequestPhase::Failed))
+                || (kind == condition::ACCEPTED && new.status != "True");
+            told.push(Announcement {
+                warning,
+                reason: new.reason.clone(),
+                note: new.message.clone(),
+            });
         }
     }
     told

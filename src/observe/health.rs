@@ -67,7 +67,18 @@ async fn readyz(State((health, _)): State<(Arc<Health>, Arc<Metrics>)>) -> impl 
 
 async fn metrics_text(State((_, metrics)): State<(Arc<Health>, Arc<Metrics>)>) -> impl IntoResponse {
     match metrics.text() {
-        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text),
-        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], "metrics could not be written\n".to_owned()),
+        Ok(text) => (
+            StatusCode::OK,
+            [(
+                header::CONTENT_TYPE,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            )],
+            text,
+        ),
+        Err(_) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            [(header::CONTENT_TYPE, "text/plain")],
+            "metrics could not be written\n".to_owned(),
+        ),
     }
 }

@@ -14,7 +14,9 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::api::{EndReason, RequestPhase};
 
 /// From a millisecond to two minutes: what is a few milliseconds on a good day, and must be noticed on a bad one.
-const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0];
+const SECONDS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0,
+];
 
 /// Why a grant ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -67,12 +69,38 @@ impl Default for Metrics {
         };
         registry.register("grants", "Accesses given", this.granted.clone());
         registry.register("grants_ended", "Accesses ended, by reason", this.ended.clone());
-        registry.register("requests_ended", "Requests ended, by their last phase", this.closed.clone());
-        registry.register_with_unit("bind_delay", "From the creation of a grant (whole seconds) to its bindings", Unit::Seconds, this.bind_seconds.clone());
-        registry.register_with_unit("revoke_lag", "From a grant's deadline to its last binding's end", Unit::Seconds, this.revoke_lag_seconds.clone());
-        registry.register("overdue_bindings", "Bindings that are to be gone and are still there, at the last try", this.overdue.clone());
-        registry.register("swept_bindings", "Bindings deleted because no grant explained them", this.swept.clone());
-        registry.register("reconcile_errors", "Failed reconciles, by controller and kind of failure", this.trouble.clone());
+        registry.register(
+            "requests_ended",
+            "Requests ended, by their last phase",
+            this.closed.clone(),
+        );
+        registry.register_with_unit(
+            "bind_delay",
+            "From the creation of a grant (whole seconds) to its bindings",
+            Unit::Seconds,
+            this.bind_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "revoke_lag",
+            "From a grant's deadline to its last binding's end",
+            Unit::Seconds,
+            this.revoke_lag_seconds.clone(),
+        );
+        registry.register(
+            "overdue_bindings",
+            "Bindings that are to be gone and are still there, at the last try",
+            this.overdue.clone(),
+        );
+        registry.register(
+            "swept_bindings",
+            "Bindings deleted because no grant explained them",
+            this.swept.clone(),
+        );
+        registry.register(
+            "reconcile_errors",
+            "Failed reconciles, by controller and kind of failure",
+            this.trouble.clone(),
+        );
         Self { registry, ..this }
     }
 }
@@ -86,7 +114,11 @@ impl Metrics {
 
     /// An access ended.
     pub fn ended(&self, reason: EndReason, lag: Option<chrono::Duration>) {
-        self.ended.get_or_create(&Ended { reason: format!("{reason:?}") }).inc();
+        self.ended
+            .get_or_create(&Ended {
+                reason: format!("{reason:?}"),
+            })
+            .inc();
         if let Some(lag) = lag {
             self.revoke_lag_seconds.observe(seconds(lag));
         }
@@ -94,7 +126,11 @@ impl Metrics {
 
     /// A request ended.
     pub fn closed(&self, phase: RequestPhase) {
-        self.closed.get_or_create(&Closed { phase: format!("{phase:?}") }).inc();
+        self.closed
+            .get_or_create(&Closed {
+                phase: format!("{phase:?}"),
+            })
+            .inc();
     }
 
     /// A binding that no grant explained was deleted.

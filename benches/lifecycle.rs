@@ -1,0 +1,402 @@
+//! How fast Curfew is, as ratios to what the same API server takes for the same writes in the same run. Absolute times mean little on another machine.
+//!
+//! `cargo bench`. It prints, and asserts nothing: what is asserted is in the tests.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use curfew::api::{AccessGrant, AccessPolicy, AccessRequest, RequestPhase, condition, time};
+use curfew_testbed::{Cluster, InstallOptions, Installation, OperatorOptions, Options, User};
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+const TEAM: &str = "team";
+/// How many grants one after the other.
+const ALONE: usize = 40;
+/// How many at once, and with how many connections they are approved.
+const TOGETHER: usize = 200;
+const CONNECTIONS: usize = 32;
+
+#[tokio::main]
+async fn main() -> Outcome<()> {
+    let bench = Bench::start().await?;
+    println!("writes of the operator's own kinds, raw, by the operator's token, operator stopped:");
+    let raw = bench.raw_alone().await?;
+    report("  three writes one after the other (grant, seal, binding)", &raw, None);
+    let raw_together = bench.raw_together().await?;
+    println!(
+        "  {TOGETHER} times the three, {CONNECTIONS} at a time: {:.0} ms",
+        millis(raw_together)
+    );
+
+    let options = OperatorOptions::new(env!("CARGO_BIN_EXE_curfew")).arguments(["--log-level", "warn"]);
+    let operator = bench.installation.spawn_operator(options).await?;
+    operator.wait_until_ready().await?;
+    bench.policy_is_ready().await?;
+    println!("the product:");
+    let (approval, lag) = bench.alone().await?;
+    report("  approval answered → binding made", &approval, Some(&raw));
+    report("  deadline → binding deleted", &lag, None);
+    let (together, ended) = bench.together().await?;
+    println!(
+        "  {TOGETHER} approved at once, {CONNECTIONS} at a time → all bound: {:.0} ms, {:.2} of raw (approvals included)",
+        millis(together),
+        together.as_secs_f64() / raw_together.as_secs_f64()
+    );
+    report(
+        &format!("  their deadline → binding deleted, {TOGETHER} at once"),
+        &ended,
+        None,
+    );
+    bench.cluster.stop().await;
+    Ok(())
+}
+
+struct Bench {
+    cluster: Cluster,
+    installation: Installation,
+    alice: User,
+    bob: User,
+    operator: Client,
+}
+
+impl Bench {
+    async fn start() -> Outcome<Self> {
+        let cluster = Cluster::start(Options::default()).await?;
+        let values = json!({"grantableRoles": [{"kind": "ClusterRole", "name": "bench-reader"}]});
+        let installation = Installation::install(
+            &cluster,
+            InstallOptions {
+                values,
+                ..InstallOptions::default()
+            },
+        )
+        .await?;
+        let alice = cluster.user("alice").group("dev").build().await?;
+        let bob = cluster.user("bob").group("sre").build().await?;
+        let operator = installation.operator_user().await?.client()?;
+        let bench = Self {
+            cluster,
+            installation,
+            alice,
+            bob,
+            operator,
+        };
+        bench.furnish().await?;
+        Ok(bench)
+    }
+
+    async fn furnish(&self) -> Outcome<()> {
+        let binding = |name: &str, role: &str, group: &str| {
+            json!({
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group}],
+            })
+        };
+        let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TEAM}},
+            {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "bench-reader"},
+             "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]},
+            binding("requesters", "curfew-requester", "dev"),
+            binding("approvers", "curfew-approver", "sre"),
+            {"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessPolicy", "metadata": {"name": "bench"}, "spec": {
+                "requesters": {"groups": ["dev"]}, "roles": [{"kind": "ClusterRole", "name": "bench-reader"}], "namespaces": {"names": [TEAM]},
+                "maxDuration": "1h", "deadMansSwitch": "BestEffort", "approval": {"stages": [{"name": "lead", "approvers": {"groups": ["sre"]}}]}}},
+        ]});
+        self.cluster
+            .admin()
+            .kubectl_stdin(["apply", "-f", "-"], &objects.to_string())
+            .await?
+            .ok()?;
+        Ok(())
+    }
+
+    fn admin(&self) -> Outcome<Client> {
+        Ok(self.cluster.admin().client()?)
+    }
+
+    async fn policy_is_ready(&self) -> Outcome<()> {
+        let policies = Api::<AccessPolicy>::all(self.admin()?);
+        let ready = |policy: Option<&AccessPolicy>| {
+            policy
+                .and_then(|policy| policy.status.as_ref())
+                .is_some_and(|status| condition::is_true(&status.conditions, condition::READY))
+        };
+        tokio::time::timeout(Duration::from_secs(60), await_condition(policies, "bench", ready)).await??;
+        Ok(())
+    }
+
+    // ---- raw ----
+
+    async fn raw_alone(&self) -> Outcome<Vec<Duration>> {
+        let uid = self.namespace_uid().await?;
+        let requests = self.prepared("raw", ALONE).await?;
+        stream::iter(requests)
+            .then(|request| self.three_writes(request, &uid))
+            .try_collect()
+            .await
+    }
+
+    async fn raw_together(&self) -> Outcome<Duration> {
+        let uid = self.namespace_uid().await?;
+        let requests = self.prepared("raw-together", TOGETHER).await?;
+        let begun = Instant::now();
+        let writes = stream::iter(requests).map(|request| self.three_writes(request, &uid));
+        let _times: Vec<Duration> = writes.buffer_unordered(CONNECTIONS).try_collect().await?;
+        Ok(begun.elapsed())
+    }
+
+    /// Requests on which seals can be written.
+    async fn prepared(&self, prefix: &str, count: usize) -> Outcome<Vec<AccessRequest>> {
+        let requests = Api::<AccessRequest>::namespaced(self.alice.client()?, TEAM);
+        let mut made = vec![];
+        for number in 0..count {
+            made.push(
+                requests
+                    .create(&PostParams::default(), &ask(&format!("{prefix}-{number}"), "1h")?)
+                    .await?,
+            );
+        }
+        Ok(made)
+    }
+
+    async fn namespace_uid(&self) -> Outcome<String> {
+        Ok(Api::<Namespace>::all(self.admin()?)
+            .get(TEAM)
+            .await?
+            .uid()
+            .unwrap_or_default())
+    }
+
+    /// A grant, a status and a binding as the operator writes them, and how long the three took.
+    async fn three_writes(&self, mut request: AccessRequest, namespace_uid: &str) -> Outcome<Duration> {
+        let name = request.name_any();
+        let as_operator = Api::<AccessRequest>::namespaced(self.operator.clone(), TEAM);
+        let grants = Api::<AccessGrant>::all(self.operator.clone());
+        let bindings = Api::<RoleBinding>::namespaced(self.operator.clone(), TEAM);
+        let grant = serde_json::from_value(raw_grant(&name, namespace_uid))?;
+        request.status = serde_json::from_value(json!({"phase": "Failed", "message": "a raw write", "grant": name}))?;
+
+        let begun = Instant::now();
+        let grant = grants.create(&PostParams::default(), &grant).await?;
+        as_operator
+            .replace_status(&name, &PostParams::default(), &request)
+            .await?;
+        bindings
+            .create(&PostParams::default(), &serde_json::from_value(raw_binding(&grant))?)
+            .await?;
+        Ok(begun.elapsed())
+    }
+
+    // ---- the product ----
+
+    /// Grants one after the other: approval to binding, and deadline to deletion.
+    async fn alone(&self) -> Outcome<(Vec<Duration>, Vec<Duration>)> {
+        let mut times = vec![];
+        for number in 0..ALONE {
+            let name = format!("alone-{number}");
+            self.offered(&name, "4s").await?;
+            let mut bindings = Box::pin(self.watch_bindings().await?);
+            self.approve(&self.bob.client()?, &name).await?;
+            let begun = Instant::now();
+            bindings.next().await;
+            times.push(begun.elapsed());
+        }
+        self.all_in(RequestPhase::Expired, "alone-").await?;
+        Ok((times, self.lags("alone-").await?))
+    }
+
+    async fn together(&self) -> Outcome<(Duration, Vec<Duration>)> {
+        let names: Vec<String> = (0..TOGETHER).map(|number| format!("together-{number}")).collect();
+        stream::iter(&names)
+            .map(|name| self.offered(name, "10s"))
+            .buffer_unordered(CONNECTIONS)
+            .try_collect::<Vec<()>>()
+            .await?;
+        let bob = self.bob.client()?;
+        let mut bindings = Box::pin(self.watch_bindings().await?);
+        let begun = Instant::now();
+        let approvals = stream::iter(&names)
+            .map(|name| self.approve(&bob, name))
+            .buffer_unordered(CONNECTIONS)
+            .try_collect::<Vec<()>>();
+        let bound = async {
+            for _ in 0..TOGETHER {
+                bindings.next().await;
+            }
+            begun.elapsed()
+        };
+        let (approved, took) = tokio::join!(approvals, bound);
+        approved?;
+        self.all_in(RequestPhase::Expired, "together-").await?;
+        Ok((took, self.lags("together-").await?))
+    }
+
+    async fn offered(&self, name: &str, duration: &str) -> Outcome<()> {
+        Api::<AccessRequest>::namespaced(self.alice.client()?, TEAM)
+            .create(&PostParams::default(), &ask(name, duration)?)
+            .await?;
+        let has_offer = |request: Option<&AccessRequest>| {
+            request
+                .and_then(|request| request.status.as_ref())
+                .is_some_and(|status| status.offer.is_some())
+        };
+        tokio::time::timeout(
+            Duration::from_secs(60),
+            await_condition(self.requests()?, name, has_offer),
+        )
+        .await??;
+        Ok(())
+    }
+
+    async fn approve(&self, bob: &Client, name: &str) -> Outcome<()> {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {"curfew.dev/decision": "approve"}}}));
+        Api::<AccessRequest>::namespaced(bob.clone(), TEAM)
+            .patch(name, &PatchParams::default(), &patch)
+            .await?;
+        Ok(())
+    }
+
+    fn requests(&self) -> Outcome<Api<AccessRequest>> {
+        Ok(Api::namespaced(self.admin()?, TEAM))
+    }
+
+    /// Bindings of Curfew as they appear from now on.
+    async fn watch_bindings(&self) -> Outcome<impl futures::Stream<Item = RoleBinding>> {
+        let bindings = Api::<RoleBinding>::namespaced(self.admin()?, TEAM);
+        let now = bindings
+            .list_metadata(&ListParams::default().limit(1))
+            .await?
+            .metadata
+            .resource_version
+            .unwrap_or_default();
+        let events = bindings
+            .watch(&WatchParams::default().labels("curfew.dev/grant-uid"), &now)
+            .await?;
+        Ok(events.filter_map(async |event| match event {
+            Ok(WatchEvent::Added(binding)) => Some(binding),
+            _ => None,
+        }))
+    }
+
+    async fn all_in(&self, phase: RequestPhase, prefix: &str) -> Outcome<()> {
+        let requests = self.requests()?;
+        let begun = Instant::now();
+        loop {
+            let all = requests.list(&ListParams::default()).await?.items;
+            let waiting = all
+                .iter()
+                .filter(|request| {
+                    request.name_any().starts_with(prefix)
+                        && request.status.as_ref().and_then(|status| status.phase) != Some(phase)
+                })
+                .count();
+            if waiting == 0 {
+                return Ok(());
+            }
+            if begun.elapsed() > Duration::from_secs(120) {
+                return Err(format!("{waiting} requests are not {phase:?} after two minutes").into());
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// From each deadline to the answer to the binding's DELETE, by the API server's audit log.
+    async fn lags(&self, prefix: &str) -> Outcome<Vec<Duration>> {
+        let grants = Api::<AccessGrant>::all(self.admin()?)
+            .list(&ListParams::default())
+            .await?
+            .items;
+        let deleted: HashMap<String, i64> = self
+            .cluster
+            .audit_log()?
+            .into_iter()
+            .filter(|event| event.verb == "delete" && event.resource == "rolebindings" && event.code == 200)
+            .map(|event| (event.name, event.finished.as_millisecond()))
+            .collect();
+        let lags = grants
+            .iter()
+            .filter(|grant| grant.spec.request.name.starts_with(prefix))
+            .filter_map(|grant| {
+                let binding = grant.status.as_ref()?.bindings.first()?;
+                let expires = time::from_kubernetes(grant.status.as_ref()?.expires_at.as_ref()?)?;
+                Some(Duration::from_millis(
+                    u64::try_from(deleted.get(&binding.name)? - expires.timestamp_millis()).unwrap_or(0),
+                ))
+            });
+        Ok(lags.collect())
+    }
+}
+
+fn ask(name: &str, duration: &str) -> Outcome<AccessRequest> {
+    Ok(serde_json::from_value(json!({
+        "apiVersion": "curfew.dev/v1alpha1", "kind": "AccessRequest", "metadata": {"name": name, "namespace": TEAM},
+        "spec": {"role": {"kind": "ClusterRole", "name": "bench-reader"}, "duration": duration, "reason": "a benchmark"},
+    }))?)
+}
+
+fn raw_grant(name: &str, namespace_uid: &str) -> Value {
+    let digest = "0".repeat(64);
+    json!({
+        "apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant", "metadata": {"name": name},
+        "spec": {
+            "request": {"namespace": TEAM, "name": name, "uid": name}, "requester": {"username": "alice", "uid": "", "groups": ["dev", "system:authenticated"]},
+            "subject": {"kind": "User", "name": "alice"}, "duration": "1h", "offer": digest, "revokers": {"groups": ["sre"]}, "reason": "a benchmark",
+            "role": {"kind": "ClusterRole", "name": "bench-reader", "uid": name, "rulesDigest": digest, "onChange": "Revoke"},
+            "targets": [{"namespace": TEAM, "uid": namespace_uid}], "policy": {"name": "bench", "uid": name, "digest": digest, "onChange": "Keep"},
+            "decisions": [{"verdict": "Approve", "username": "bob", "uid": "", "via": ["lead/Group:sre"], "offer": digest, "direct": true}],
+        },
+    })
+}
+
+fn raw_binding(grant: &AccessGrant) -> Value {
+    let (name, uid) = (grant.name_any(), grant.uid().unwrap_or_default());
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {
+            "name": format!("curfew-{uid}"), "namespace": TEAM, "labels": {"curfew.dev/grant-uid": uid},
+            "ownerReferences": [{"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant", "name": name, "uid": uid}],
+        },
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "bench-reader"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "alice"}],
+    })
+}
+
+fn report(what: &str, times: &[Duration], raw: Option<&[Duration]>) {
+    let ratio = raw
+        .map(|raw| {
+            format!(
+                ", p50 is {:.2} of raw",
+                at(times, 50).as_secs_f64() / at(raw, 50).as_secs_f64()
+            )
+        })
+        .unwrap_or_default();
+    println!(
+        "{what}: p50 {:.1} ms, p95 {:.1} ms, max {:.1} ms of {}{ratio}",
+        millis(at(times, 50)),
+        millis(at(times, 95)),
+        millis(at(times, 100)),
+        times.len()
+    );
+}
+
+fn at(times: &[Duration], percent: usize) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    sorted
+        .get((sorted.len().saturating_sub(1)) * percent / 100)
+        .copied()
+        .unwrap_or_default()
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
