@@ -90,19 +90,18 @@ async fn observe(grant: &AccessGrant, context: &Context) -> Result<Observed, Cal
     Ok(observed)
 }
 
-/// The request, as this process knows it. Before it counts as deleted, it is looked for afresh.
+/// The object that has the request's name now. Never from a store: what triggered this look may be in no store yet, and triggers only once.
 async fn request(grant: &AccessGrant, context: &Context) -> Result<Option<AccessRequest>, CallError> {
-    let RequestReference { namespace, name, uid } = &grant.spec.request;
-    match context.request(namespace, name) {
-        Some(known) if known.uid().as_ref() == Some(uid) => Ok(Some(known.as_ref().clone())),
-        _ => {
-            find(
-                "reading the AccessRequest",
-                Api::namespaced(context.client.clone(), namespace).get(name),
-            )
-            .await
-        }
-    }
+    let RequestReference {
+        namespace,
+        name,
+        uid: _,
+    } = &grant.spec.request;
+    find(
+        "reading the AccessRequest",
+        Api::namespaced(context.client.clone(), namespace).get(name),
+    )
+    .await
 }
 
 /// The policy, where its change would end the grant.

@@ -26,6 +26,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, marks};
+use crate::cluster::backoff::Reconnect;
 use crate::cluster::call::CallError;
 use crate::cluster::clock::Clock;
 use crate::cluster::newest::Newest;
@@ -48,7 +49,6 @@ pub struct Context {
     home: Home,
     announcer: Announcer,
     metrics: Arc<Metrics>,
-    requests: Store<AccessRequest>,
     grants: Store<AccessGrant>,
     written_requests: Newest<AccessRequest>,
     written_grants: Newest<AccessGrant>,
@@ -64,13 +64,6 @@ impl Context {
         self.grants
             .get(&ObjectRef::new(name))
             .map(|grant| self.written_grants.of(grant))
-    }
-
-    /// The newest version known of the request of that name.
-    fn request(&self, namespace: &str, name: &str) -> Option<Arc<AccessRequest>> {
-        self.requests
-            .get(&ObjectRef::new(name).within(namespace))
-            .map(|request| self.written_requests.of(request))
     }
 
     /// Look again at this moment, unless something happens before.
@@ -117,7 +110,6 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         clock,
         home,
         metrics,
-        requests: request_store.clone(),
         grants: grant_store.clone(),
         written_requests: Newest::default(),
         written_grants: Newest::default(),
@@ -160,7 +152,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         .watches(
             Api::<RoleBinding>::all(client.clone()),
             marked,
-            trigger::grant_of_binding,
+            trigger::grant_of_binding(grant_store.clone()),
         )
         .watches(
             Api::<AccessPolicy>::all(client.clone()),
@@ -228,7 +220,7 @@ where
     let (seen, all_seen) = oneshot::channel();
     let mut seen = Some(seen);
     let objects = reflector(writer, watcher(api, config))
-        .default_backoff()
+        .backoff(Reconnect::default())
         .inspect_ok(move |event| {
             if matches!(event, watcher::Event::InitDone)
                 && let Some(seen) = seen.take()
@@ -239,7 +231,7 @@ where
         });
     let controller = Controller::for_stream(objects.touched_objects(), store);
     (
-        controller.with_config(Config::default().concurrency(CONCURRENCY)),
+        controller.with_config(Config::default().concurrency(CONCURRENCY)).trigger_backoff(Reconnect::default()),
         all_seen,
     )
 }

@@ -61,9 +61,7 @@ async fn observe(request: &AccessRequest, context: &Context) -> Result<Observed,
         home: context.home.clone(),
     };
     if let Some(seal) = request.status.as_ref().and_then(|status| status.seal.as_ref()) {
-        if observed.grant.is_none() {
-            (observed.grant, observed.left_behind) = look_for_grant(request, seal, context).await?;
-        }
+        (observed.grant, observed.left_behind) = look_for_grant(request, seal, context).await?;
         return Ok(observed);
     }
     let names = target_names(request);
@@ -92,7 +90,8 @@ async fn policies(request: &AccessRequest, context: &Context) -> Result<Vec<Acce
     }
 }
 
-/// A sealed request whose grant is not known here: it may be new, or gone; and if it is gone, its binding may still be there.
+/// The grant of a sealed request, and if it is gone, whether its binding is still there. Never from a store: what triggered this look may be in no store
+/// yet, and triggers only once.
 async fn look_for_grant(
     request: &AccessRequest,
     seal: &Seal,

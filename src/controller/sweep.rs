@@ -24,13 +24,6 @@ pub async fn reconcile(binding: Arc<RoleBinding>, context: Arc<Context>) -> Resu
     let (Some(uid), Some(grant)) = (marked(&binding), grant_name(&binding)) else {
         return Ok(Action::await_change());
     };
-    if let Some(known) = context
-        .grant(&grant)
-        .filter(|known| GrantUid::of(known).as_ref() == Some(&uid))
-        && let Sweep::Keep { until } = sweep(Some(&known), context.now())
-    {
-        return Ok(context.at(until));
-    }
     let bindings = Api::<RoleBinding>::namespaced(context.client.clone(), &binding.namespace().unwrap_or_default());
     let (grants, name) = (Api::<AccessGrant>::all(context.client.clone()), binding.name_any());
     let (grant, binding) = futures::try_join!(

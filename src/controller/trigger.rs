@@ -5,7 +5,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 
-use crate::api::{AccessGrant, AccessPolicy, AccessRequest, RequestPhase, RoleKind, marks};
+use crate::api::{AccessGrant, AccessPolicy, AccessRequest, RequestPhase, RoleKind};
 use crate::core::grant::{GrantUid, has_ended, name as grant_name};
 use crate::core::{binding, request::target_names};
 
@@ -75,17 +75,9 @@ pub fn grant_of_request(request: AccessRequest) -> Option<ObjectRef<AccessGrant>
     request.uid().map(|uid| ObjectRef::new(&grant_name(&uid)))
 }
 
-/// By its annotation, or by what is left of it when somebody took that off: its owner.
-pub fn grant_of_binding(binding: RoleBinding) -> Vec<ObjectRef<AccessGrant>> {
-    let named = binding.annotations().get(marks::GRANT).cloned();
-    let owners = binding
-        .owner_references()
-        .iter()
-        .filter(|owner| owner.kind == "AccessGrant")
-        .map(|owner| owner.name.clone());
-    let mut names: Vec<_> = named.into_iter().chain(owners).collect();
-    names.dedup();
-    names.iter().map(|name| ObjectRef::new(name)).collect()
+/// By the binding's name, which alone nobody can change.
+pub fn grant_of_binding(store: Grants) -> impl Fn(RoleBinding) -> Vec<ObjectRef<AccessGrant>> {
+    move |found| in_force(&store, |grant| GrantUid::of(grant).is_some_and(|uid| binding::name(&uid) == found.name_any()))
 }
 
 pub fn grants_of_policy(store: Grants) -> impl Fn(AccessPolicy) -> Vec<ObjectRef<AccessGrant>> {

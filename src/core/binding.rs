@@ -81,10 +81,10 @@ pub fn drift(desired: &RoleBinding, found: &RoleBinding) -> Option<&'static str>
         Some("its labels or annotations were changed")
     } else if desired.metadata.owner_references != found.metadata.owner_references {
         Some("its owners were changed")
-    } else if found.metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty()) {
-        Some("somebody put a finalizer on it")
     } else if found.metadata.deletion_timestamp.is_some() {
         Some("somebody deleted it")
+    } else if found.metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty()) {
+        Some("somebody put a finalizer on it")
     } else {
         None
     }

@@ -39,17 +39,30 @@ pub fn strings(texts: &[&str]) -> Vec<String> {
 
 /// Labels as an object holds them.
 pub fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 /// People by their user names.
 pub fn users(names: &[&str]) -> People {
-    People { users: strings(names), ..People::default() }
+    People {
+        users: strings(names),
+        ..People::default()
+    }
 }
 
 /// One stage in which one approval of these people is enough.
 pub fn approved_by(approvers: People) -> Approval {
-    Approval { stages: vec![Stage { name: "lead".into(), approvers, ..Stage::default() }], ..Approval::default() }
+    Approval {
+        stages: vec![Stage {
+            name: "lead".into(),
+            approvers,
+            ..Stage::default()
+        }],
+        ..Approval::default()
+    }
 }
 
 /// An object's metadata, stored.
@@ -75,7 +88,10 @@ pub fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
 
 /// A ClusterRole by name.
 pub fn cluster_role(name: &str) -> RoleReference {
-    RoleReference { kind: RoleKind::ClusterRole, name: name.into() }
+    RoleReference {
+        kind: RoleKind::ClusterRole,
+        name: name.into(),
+    }
 }
 
 /// A ClusterRole that reads ConfigMaps.
@@ -100,9 +116,15 @@ pub fn namespace(name: &str) -> NamespaceFacts {
 /// A policy without a flaw.
 pub fn policy_spec() -> AccessPolicySpec {
     AccessPolicySpec {
-        requesters: People { groups: strings(&["dev"]), ..users(&["alice"]) },
+        requesters: People {
+            groups: strings(&["dev"]),
+            ..users(&["alice"])
+        },
         roles: vec![cluster_role("reader")],
-        namespaces: Some(Namespaces { names: strings(&["team-a"]), selector: None }),
+        namespaces: Some(Namespaces {
+            names: strings(&["team-a"]),
+            selector: None,
+        }),
         cluster_wide: false,
         max_duration: lasting("4h"),
         default_duration: Some(lasting("1h")),
@@ -111,7 +133,10 @@ pub fn policy_spec() -> AccessPolicySpec {
         approval: Some(approved_by(People {
             users: strings(&["bob", "carol"]),
             groups: strings(&["sre"]),
-            service_accounts: vec![ServiceAccountReference { namespace: "ci".into(), name: "approver".into() }],
+            service_accounts: vec![ServiceAccountReference {
+                namespace: "ci".into(),
+                name: "approver".into(),
+            }],
         })),
         require_code: false,
         require_direct: false,
@@ -130,17 +155,32 @@ pub fn policy_spec() -> AccessPolicySpec {
 /// A policy that is Ready.
 pub fn policy(name: &str) -> AccessPolicy {
     let mut conditions = vec![];
-    condition::set(&mut conditions, Finding::yes(condition::READY, "Ready", "it can be used"), Some(1), at(0));
+    condition::set(
+        &mut conditions,
+        Finding::yes(condition::READY, "Ready", "it can be used"),
+        Some(1),
+        at(0),
+    );
     AccessPolicy {
-        metadata: ObjectMeta { creation_timestamp: Some(written(-3600)), ..metadata(name) },
+        metadata: ObjectMeta {
+            creation_timestamp: Some(written(-3600)),
+            ..metadata(name)
+        },
         spec: policy_spec(),
-        status: Some(AccessPolicyStatus { observed_generation: Some(1), conditions }),
+        status: Some(AccessPolicyStatus {
+            observed_generation: Some(1),
+            conditions,
+        }),
     }
 }
 
 /// Who asks.
 pub fn requester(username: &str, groups: &[&str]) -> Requester {
-    Requester { username: username.into(), uid: String::new(), groups: strings(groups) }
+    Requester {
+        username: username.into(),
+        uid: String::new(),
+        groups: strings(groups),
+    }
 }
 
 /// What alice asks for: half an hour.
@@ -163,7 +203,10 @@ pub fn request_spec() -> AccessRequestSpec {
 pub fn observed() -> request::Observed {
     request::Observed {
         request: AccessRequest {
-            metadata: ObjectMeta { namespace: Some("team-a".into()), ..metadata("fix") },
+            metadata: ObjectMeta {
+                namespace: Some("team-a".into()),
+                ..metadata("fix")
+            },
             spec: request_spec(),
             status: None,
         },
@@ -172,7 +215,9 @@ pub fn observed() -> request::Observed {
         targets: vec![namespace("team-a")],
         grant: None,
         left_behind: false,
-        home: Home { namespace: "curfew-system".into() },
+        home: Home {
+            namespace: "curfew-system".into(),
+        },
     }
 }
 
@@ -249,8 +294,15 @@ pub fn granted(observed: &request::Observed, seconds: i64) -> AccessGrant {
     match request::decide(observed, at(seconds)) {
         request::Plan::Grant(spec) => {
             let name = grant::name(&spec.request.uid);
-            let metadata = ObjectMeta { creation_timestamp: Some(written(seconds)), ..metadata(&name) };
-            AccessGrant { metadata, spec: *spec, status: None }
+            let metadata = ObjectMeta {
+                creation_timestamp: Some(written(seconds)),
+                ..metadata(&name)
+            };
+            AccessGrant {
+                metadata,
+                spec: *spec,
+                status: None,
+            }
         }
         other => panic!("not granted: {other:?}"),
     }
@@ -265,8 +317,19 @@ pub fn sealed() -> request::Observed {
 
 /// What the grant controller sees of it: everything as it should be, and nothing bound.
 pub fn grant_observed() -> grant::Observed {
-    let request::Observed { request, policies, role, targets, grant, left_behind: _, home: _ } = sealed();
-    let seen = |namespace| grant::TargetSeen { namespace: Some(namespace), binding: None };
+    let request::Observed {
+        request,
+        policies,
+        role,
+        targets,
+        grant,
+        left_behind: _,
+        home: _,
+    } = sealed();
+    let seen = |namespace| grant::TargetSeen {
+        namespace: Some(namespace),
+        binding: None,
+    };
     grant::Observed {
         grant: grant.unwrap(),
         request: Some(request),
@@ -287,8 +350,14 @@ pub fn stored_binding(grant: &AccessGrant) -> RoleBinding {
 
 /// A binding as a grant's status records it.
 pub fn record(binding: &RoleBinding) -> BoundBinding {
-    let ObjectMeta { namespace, name, uid, .. } = binding.metadata.clone();
-    BoundBinding { namespace: namespace.unwrap(), name: name.unwrap(), uid: uid.unwrap() }
+    let ObjectMeta {
+        namespace, name, uid, ..
+    } = binding.metadata.clone();
+    BoundBinding {
+        namespace: namespace.unwrap(),
+        name: name.unwrap(),
+        uid: uid.unwrap(),
+    }
 }
 
 /// The same once it is bound and recorded.

@@ -133,9 +133,8 @@ pub fn decide(observed: &Observed) -> Plan {
         Ok(request) => request,
         Err(why) => return Plan::End(why),
     };
-    let status = request.status.clone().unwrap_or_default();
-    if status.seal.is_none_or(|seal| Some(&seal.uid) != grant.metadata.uid.as_ref()) {
-        return match status.phase {
+    if !is_sealed(grant, request) {
+        return match request.status.as_ref().and_then(|status| status.phase) {
             Some(phase) if phase.is_final() => Plan::End(never_sealed(phase)),
             _ => Plan::AwaitSeal,
         };
@@ -148,6 +147,12 @@ pub fn decide(observed: &Observed) -> Plan {
         Some(why) => Plan::End(why),
         None => bindings(grant, targets),
     }
+}
+
+/// Whether the request bears the seal of this grant. Before it does, nothing else matters.
+pub fn is_sealed(grant: &AccessGrant, request: &AccessRequest) -> bool {
+    let seal = request.status.as_ref().and_then(|status| status.seal.as_ref());
+    seal.is_some_and(|seal| Some(&seal.uid) == grant.metadata.uid.as_ref())
 }
 
 fn standing_request<'a>(reference: &RequestReference, request: Option<&'a AccessRequest>) -> Result<&'a AccessRequest, Why> {

@@ -7,9 +7,11 @@ mod boundary;
 mod content;
 mod course;
 mod denial;
+mod ending;
 mod foreign;
 mod identity;
 mod kubectl;
+mod policy;
 mod scene;
 mod simultaneous;
 mod tools;
@@ -30,9 +32,11 @@ fn main() -> ExitCode {
         content::cases(),
         course::cases(),
         denial::cases(),
+        ending::cases(),
         foreign::cases(),
         identity::cases(),
         kubectl::cases(),
+        policy::cases(),
         simultaneous::cases(),
     ];
     let trials: Vec<Trial> = cases.into_iter().flatten().map(world::Case::trial).collect();

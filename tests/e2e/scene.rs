@@ -1,12 +1,17 @@
 //! A test's own people, namespace, roles and policy, and the steps that its story is told in.
 
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use curfew::api::{AccessGrant, AccessPolicy, AccessRequest, GrantPhase, RequestPhase};
-use curfew_testbed::{Answer, Cluster, User};
+use curfew_testbed::{Answer, AuditEvent, Cluster, User};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::ListParams;
-use kube::{Api, ResourceExt};
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::tools::{eventually, watched};
@@ -96,6 +101,16 @@ impl Scene {
         })
     }
 
+    /// Makes mallory an admin of this scene's namespace, and nothing more.
+    pub async fn namespace_admin(&self) {
+        let mallory = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": self.mallory.name()});
+        creates(self.cluster().admin(), &self.binding("admins", ("ClusterRole", "admin"), mallory)).await.unwrap();
+        eventually("mallory is an admin of the namespace", async || {
+            self.mallory.can("patch", "rolebindings.rbac.authorization.k8s.io", Some(&self.namespace)).await.unwrap()
+        })
+        .await;
+    }
+
     /// The cluster.
     pub fn cluster(&self) -> &'static Cluster {
         &self.world.cluster
@@ -139,8 +154,12 @@ impl Scene {
     /// Applies a policy as admin and waits until the operator has said of it whether it is Ready.
     pub async fn has_policy(&self, policy: &Value) -> AccessPolicy {
         self.apply(self.cluster().admin(), policy).await.ok().unwrap_or_else(|error| panic!("{error}"));
-        let name = policy["metadata"]["name"].as_str().unwrap().to_owned();
-        watched(self.policies(), &name, "a policy that was looked at", |policy: Option<&AccessPolicy>| {
+        self.policy_looked_at(name(policy)).await
+    }
+
+    /// Waits until the operator has said of a policy whether it is Ready.
+    pub async fn policy_looked_at(&self, name: &str) -> AccessPolicy {
+        watched(self.policies(), name, "a policy that was looked at", |policy: Option<&AccessPolicy>| {
             policy.is_some_and(|policy| policy.status.as_ref().is_some_and(|status| status.observed_generation == policy.metadata.generation))
         })
         .await
@@ -175,9 +194,10 @@ impl Scene {
 
     /// Who `user` is to the API server.
     pub async fn identity(&self, user: &User) -> Value {
-        let answer = user.kubectl(["auth", "whoami", "-o", "json"]).await.unwrap().ok().unwrap();
-        let info = serde_json::from_str::<Value>(&answer).unwrap()["status"]["userInfo"].clone();
-        json!({"username": info["username"], "uid": info["uid"].as_str().unwrap_or_default(), "groups": info["groups"]})
+        let reviews = Api::<SelfSubjectReview>::all(user.client().unwrap());
+        let review = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await.unwrap();
+        let info = review.status.unwrap().user_info.unwrap();
+        json!({"username": info.username, "uid": info.uid.unwrap_or_default(), "groups": info.groups.unwrap_or_default()})
     }
 
     /// `alice` asks, and there is an offer.
@@ -337,6 +357,61 @@ impl Scene {
         all.into_iter().filter(|binding| binding.name_any().starts_with("curfew-")).collect()
     }
 
+    // ---- without kubectl, where it isn't the point ----
+
+    /// This scene's objects of a kind, as `user`.
+    pub fn of<K>(&self, user: &User) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(user.client().unwrap(), &self.namespace)
+    }
+
+    /// As [`Scene::says`]: the request as it then is, or the refusal.
+    pub async fn decides(&self, user: &User, name: &str, word: impl Into<Word<'_>>) -> Result<AccessRequest, String> {
+        let Word { word, comment } = word.into();
+        let patch = if self.world.stamps() {
+            json!({"metadata": {"annotations": {"curfew.dev/decision": word, "curfew.dev/comment": comment}}})
+        } else {
+            let record = self.record(user, name, word, comment).await;
+            json!({"spec": {"decisions": self.decisions_and(name, &[record]).await}})
+        };
+        merges(&self.of(user), name, patch).await
+    }
+
+    /// As [`Scene::asked`], where the API server stamps.
+    pub async fn quickly_asked(&self, request: &Value) -> AccessRequest {
+        creates(&self.alice, request).await.unwrap();
+        self.request_that(name(request), "an offer", |request| request.status.as_ref().is_some_and(|status| status.offer.is_some())).await
+    }
+
+    /// As [`Scene::granted`], where the API server stamps.
+    pub async fn quickly_granted(&self, request: &Value) -> AccessGrant {
+        self.quickly_asked(request).await;
+        self.decides(&self.bob, name(request), "approve").await.unwrap();
+        self.active(name(request)).await
+    }
+
+    /// What stands in a request's list of decisions, and these records after it.
+    pub async fn decisions_and(&self, name: &str, records: &[Value]) -> Value {
+        let before = self.request_now(name).await.spec.decisions;
+        before.iter().map(|decision| serde_json::to_value(decision).unwrap()).chain(records.iter().cloned()).collect()
+    }
+
+    // ---- by the audit log ----
+
+    /// What the operator wrote in this scene's namespace and to the grants of its requests, in order: what was refused too, events aside.
+    pub fn operator_writes(&self) -> Vec<AuditEvent> {
+        let operator = format!("system:serviceaccount:{}:curfew", self.world.installation.namespace());
+        let writes = ["create", "update", "patch", "delete", "deletecollection"];
+        let is_here = |event: &AuditEvent| {
+            let requested_in = event.request.as_ref().map(|sent| &sent["spec"]["request"]["namespace"]);
+            event.namespace == self.namespace || requested_in.is_some_and(|namespace| *namespace == self.namespace.as_str())
+        };
+        let log = self.cluster().audit_log().unwrap().into_iter();
+        log.filter(|event| event.user.username == operator && writes.contains(&event.verb.as_str()) && event.resource != "events" && is_here(event)).collect()
+    }
+
     // ---- as admin ----
 
     /// This scene's requests, as admin.
@@ -357,6 +432,60 @@ impl Scene {
     /// This scene's RoleBindings, as admin.
     pub fn role_bindings(&self) -> Api<RoleBinding> {
         Api::namespaced(self.cluster().admin().client().unwrap(), &self.namespace)
+    }
+}
+
+/// `user` creates this: the object as stored, or the refusal.
+pub async fn creates(user: &User, object: &Value) -> Result<DynamicObject, String> {
+    creates_with(user, object, &PostParams::default()).await
+}
+
+/// `user` would create this: what the API server says to it, storing nothing.
+pub async fn would_create(user: &User, object: &Value) -> Result<DynamicObject, String> {
+    creates_with(user, object, &PostParams { dry_run: true, ..PostParams::default() }).await
+}
+
+async fn creates_with(user: &User, object: &Value, parameters: &PostParams) -> Result<DynamicObject, String> {
+    let object: DynamicObject = serde_json::from_value(object.clone()).unwrap();
+    let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(object.types.clone().unwrap()).unwrap());
+    let client = user.client().unwrap();
+    let api = match &object.metadata.namespace {
+        Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+        None => Api::all_with(client, &resource),
+    };
+    api.create(parameters, &object).await.map_err(refusal)
+}
+
+/// Merges this into an object: the object as it then is, or the refusal.
+pub async fn merges<K>(api: &Api<K>, name: &str, patch: Value) -> Result<K, String>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map_err(refusal)
+}
+
+/// Merges this into an object's status: the object as it then is, or the refusal.
+pub async fn merges_status<K>(api: &Api<K>, name: &str, patch: Value) -> Result<K, String>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await.map_err(refusal)
+}
+
+/// What the API server said. That it said nothing is no refusal.
+pub fn refusal(error: kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message,
+        other => panic!("no answer: {other}"),
+    }
+}
+
+/// The API server refused, and for this reason.
+#[track_caller]
+pub fn refused<T>(answer: Result<T, String>, because: &str) {
+    match answer {
+        Ok(_) => panic!("not refused because {because:?}, but accepted"),
+        Err(refusal) => assert!(refusal.contains(because), "refused because {because:?}, but not so: {refusal}"),
     }
 }
 

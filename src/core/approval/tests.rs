@@ -32,7 +32,11 @@ fn by_group(username: &str, group: &str) -> Decision {
 
 #[test]
 fn enough_different_people_carry_it_and_are_named_in_their_places() {
-    let words = [approve("bob", OFFER), approve("mallory", OFFER), by_group("erin", "sre")];
+    let words = [
+        approve("bob", OFFER),
+        approve("mallory", OFFER),
+        by_group("erin", "sre"),
+    ];
     assert_eq!(outcome(1, &words), Outcome::Approved { by: vec![0, 2] });
     assert_eq!(outcome(2, &words), Outcome::Approved { by: vec![0, 2] });
     assert_eq!(outcome(3, &words), Outcome::Waiting { missing: 1 });
@@ -44,7 +48,10 @@ fn nobody_is_enough_for_nothing() {
     for required in [0, -1, i32::MIN] {
         assert_eq!(outcome(required, &[]), Outcome::Waiting { missing: 1 });
     }
-    assert_eq!(outcome(i32::MAX, &[approve("bob", OFFER)]), Outcome::Waiting { missing: i32::MAX - 1 });
+    assert_eq!(
+        outcome(i32::MAX, &[approve("bob", OFFER)]),
+        Outcome::Waiting { missing: i32::MAX - 1 }
+    );
 }
 
 #[test]
@@ -57,7 +64,10 @@ fn one_person_counts_once_however_they_are_let_in() {
     ];
     let weighing = weighed(|_| {}, 2, &words);
     assert_eq!(weighing.outcome, Outcome::Waiting { missing: 1 });
-    assert_eq!(weighing.effects.iter().map(|effect| effect.counts).collect::<Vec<_>>(), [true, false, false, false]);
+    assert_eq!(
+        weighing.effects.iter().map(|effect| effect.counts).collect::<Vec<_>>(),
+        [true, false, false, false]
+    );
     assert!(weighing.effects[1].reason.contains("already"));
 }
 
@@ -77,13 +87,28 @@ fn an_approval_that_does_not_count_says_why() {
         ("has changed since", approve("bob", "")),
         ("has changed since", approve("bob", &OFFER[..8])),
         ("doesn't name them", approve("mallory", OFFER)),
-        ("doesn't name them", word(Verdict::Approve, "mallory", &["lead/User:bob"], OFFER)),
-        ("doesn't name them", word(Verdict::Approve, "bob", &["other/User:bob"], OFFER)),
-        ("doesn't name them", word(Verdict::Approve, "bob", &["*/User:bob"], OFFER)),
-        ("doesn't name them", word(Verdict::Approve, "bob", &["requester"], OFFER)),
+        (
+            "doesn't name them",
+            word(Verdict::Approve, "mallory", &["lead/User:bob"], OFFER),
+        ),
+        (
+            "doesn't name them",
+            word(Verdict::Approve, "bob", &["other/User:bob"], OFFER),
+        ),
+        (
+            "doesn't name them",
+            word(Verdict::Approve, "bob", &["*/User:bob"], OFFER),
+        ),
+        (
+            "doesn't name them",
+            word(Verdict::Approve, "bob", &["requester"], OFFER),
+        ),
         ("doesn't name them", word(Verdict::Approve, "bob", &["User:bob"], OFFER)),
         ("doesn't name them", word(Verdict::Approve, "bob", &[], OFFER)),
-        ("doesn't name them", word(Verdict::Approve, "Bob", &["lead/User:Bob"], OFFER)),
+        (
+            "doesn't name them",
+            word(Verdict::Approve, "Bob", &["lead/User:Bob"], OFFER),
+        ),
         ("doesn't name them", by_group("mallory", "dev")),
         ("doesn't name them", by_group(account, "sre")),
         ("doesn't name them", approve(account, OFFER)),
@@ -91,14 +116,25 @@ fn an_approval_that_does_not_count_says_why() {
     for (why, decision) in table {
         let weighing = weighed(|_| {}, 1, std::slice::from_ref(&decision));
         assert_eq!(weighing.outcome, Outcome::Waiting { missing: 1 }, "{decision:?}");
-        assert!(weighing.effects[0].reason.contains(why), "{decision:?}: {}", weighing.effects[0].reason);
+        assert!(
+            weighing.effects[0].reason.contains(why),
+            "{decision:?}: {}",
+            weighing.effects[0].reason
+        );
     }
 }
 
 #[test]
 fn a_service_account_approves_where_it_is_named() {
-    let account = ServiceAccountReference { namespace: "ci".into(), name: "approver".into() }.username();
-    assert_eq!(outcome(1, &[approve(&account, OFFER)]), Outcome::Approved { by: vec![0] });
+    let account = ServiceAccountReference {
+        namespace: "ci".into(),
+        name: "approver".into(),
+    }
+    .username();
+    assert_eq!(
+        outcome(1, &[approve(&account, OFFER)]),
+        Outcome::Approved { by: vec![0] }
+    );
 }
 
 #[test]
@@ -111,8 +147,16 @@ fn without_an_offer_nothing_is_approved_and_an_empty_one_is_none() {
 
 #[test]
 fn a_required_code_must_be_the_offers() {
-    for (code, counts) in [(None, false), (Some(""), false), (Some("01234568"), false), (Some("01234567"), true)] {
-        let decision = Decision { code: code.map(str::to_owned), ..approve("bob", OFFER) };
+    for (code, counts) in [
+        (None, false),
+        (Some(""), false),
+        (Some("01234568"), false),
+        (Some("01234567"), true),
+    ] {
+        let decision = Decision {
+            code: code.map(str::to_owned),
+            ..approve("bob", OFFER)
+        };
         let weighing = weighed(|rules| rules.require_code = true, 1, &[decision]);
         assert_eq!(weighing.effects[0].counts, counts, "{code:?}");
     }
@@ -121,7 +165,10 @@ fn a_required_code_must_be_the_offers() {
 #[test]
 fn a_credential_of_their_own_is_asked_for_where_the_policy_wants_it() {
     for direct in [false, true] {
-        let decision = Decision { direct, ..approve("bob", OFFER) };
+        let decision = Decision {
+            direct,
+            ..approve("bob", OFFER)
+        };
         let weighing = weighed(|rules| rules.require_direct = true, 1, &[decision]);
         assert_eq!(weighing.effects[0].counts, direct);
     }
@@ -139,7 +186,10 @@ fn an_approver_may_deny_at_any_time_and_it_is_final() {
         assert_eq!(outcome(1, &before), Outcome::Denied { by: 0 });
         let after = [approve("carol", OFFER), approve("bob", OFFER), denial];
         assert_eq!(outcome(1, &after), Outcome::Denied { by: 2 });
-        assert_eq!(weighed(|rules| rules.offer = None, 1, &after).outcome, Outcome::Denied { by: 2 });
+        assert_eq!(
+            weighed(|rules| rules.offer = None, 1, &after).outcome,
+            Outcome::Denied { by: 2 }
+        );
     }
 }
 
@@ -164,21 +214,60 @@ fn who_is_no_approver_denies_and_revokes_nothing() {
 }
 
 #[test]
+fn a_requester_who_is_an_approver_too_neither_approves_nor_denies_their_own_request() {
+    for (username, via) in [("bob", "User:bob"), ("erin", "Group:sre")] {
+        let denial = word(Verdict::Deny, username, &[&format!("*/{via}")], OFFER);
+        let approval = word(Verdict::Approve, username, &[&format!("lead/{via}")], OFFER);
+        let weighing = weighed(|rules| rules.requester = username, 1, &[denial, approval]);
+        assert_eq!(weighing.outcome, Outcome::Waiting { missing: 1 }, "{username}");
+        assert!(
+            weighing.effects[0].reason.contains("requester revokes"),
+            "{}",
+            weighing.effects[0].reason
+        );
+    }
+}
+
+#[test]
 fn a_revocation_ends_it_and_tells_whether_it_was_the_requester() {
     let ends = |decision| outcome(1, &[approve("carol", OFFER), decision]);
-    assert_eq!(ends(withdraw()), Outcome::Revoked { by: 1, by_requester: true });
-    assert_eq!(ends(revoke("carol")), Outcome::Revoked { by: 1, by_requester: false });
+    assert_eq!(
+        ends(withdraw()),
+        Outcome::Revoked {
+            by: 1,
+            by_requester: true
+        }
+    );
+    assert_eq!(
+        ends(revoke("carol")),
+        Outcome::Revoked {
+            by: 1,
+            by_requester: false
+        }
+    );
     assert_eq!(
         ends(word(Verdict::Revoke, "erin", &["*/Group:sre"], "")),
-        Outcome::Revoked { by: 1, by_requester: false }
+        Outcome::Revoked {
+            by: 1,
+            by_requester: false
+        }
     );
 }
 
 #[test]
 fn the_first_word_that_ends_it_is_the_one_that_ended_it() {
     assert_eq!(outcome(1, &[deny("bob"), withdraw()]), Outcome::Denied { by: 0 });
-    assert_eq!(outcome(1, &[withdraw(), deny("bob")]), Outcome::Revoked { by: 0, by_requester: true });
-    assert_eq!(outcome(1, &[deny("mallory"), deny("carol"), deny("bob")]), Outcome::Denied { by: 1 });
+    assert_eq!(
+        outcome(1, &[withdraw(), deny("bob")]),
+        Outcome::Revoked {
+            by: 0,
+            by_requester: true
+        }
+    );
+    assert_eq!(
+        outcome(1, &[deny("mallory"), deny("carol"), deny("bob")]),
+        Outcome::Denied { by: 1 }
+    );
 }
 
 #[test]
@@ -191,20 +280,39 @@ fn sixteen_approvals_do_not_outweigh_one_denial() {
 
 #[test]
 fn there_is_one_effect_for_each_word() {
-    let words = [approve("bob", OFFER), deny("mallory"), withdraw(), deny("bob"), approve("carol", "older")];
+    let words = [
+        approve("bob", OFFER),
+        deny("mallory"),
+        withdraw(),
+        deny("bob"),
+        approve("carol", "older"),
+    ];
     let effects = weighed(|_| {}, 1, &words).effects;
-    assert_eq!(effects.iter().map(|effect| effect.counts).collect::<Vec<_>>(), [true, false, true, true, false]);
+    assert_eq!(
+        effects.iter().map(|effect| effect.counts).collect::<Vec<_>>(),
+        [true, false, true, true, false]
+    );
 }
 
 #[test]
 fn the_approvers_of_all_stages_and_escalations_may_deny_and_revoke() {
     let mut policy = policy_spec();
-    let escalate_to = Some(People { groups: strings(&["managers", "sre"]), ..users(&["eve"]) });
-    let second =
-        Stage { name: "second".into(), approvers: users(&["dave", "bob"]), escalate_to, ..Stage::default() };
+    let escalate_to = Some(People {
+        groups: strings(&["managers", "sre"]),
+        ..users(&["eve"])
+    });
+    let second = Stage {
+        name: "second".into(),
+        approvers: users(&["dave", "bob"]),
+        escalate_to,
+        ..Stage::default()
+    };
     policy.approval.as_mut().unwrap().stages.push(second);
     let all = revokers(&policy);
-    assert_eq!(all.users, ["bob", "carol", "dave", "eve", "system:serviceaccount:ci:approver"]);
+    assert_eq!(
+        all.users,
+        ["bob", "carol", "dave", "eve", "system:serviceaccount:ci:approver"]
+    );
     assert_eq!(all.groups, ["managers", "sre"]);
     policy.approval = None;
     assert_eq!(revokers(&policy), Revokers::default());

@@ -19,12 +19,19 @@ fn changed(change: Change) -> RoleBinding {
 }
 
 fn other_owner() -> OwnerReference {
-    OwnerReference { uid: "another".into(), ..owner("another".into(), &uid()) }
+    OwnerReference {
+        uid: "another".into(),
+        ..owner("another".into(), &uid())
+    }
 }
 
 #[test]
 fn a_binding_gives_one_role_to_one_user_in_one_namespace_and_says_until_when() {
-    let RoleBinding { metadata, role_ref, subjects } = stored();
+    let RoleBinding {
+        metadata,
+        role_ref,
+        subjects,
+    } = stored();
     assert_eq!(metadata.name, Some(format!("curfew-{}", uid())));
     assert_eq!(metadata.namespace.as_deref(), Some("team-a"));
     assert_eq!(metadata.labels.unwrap()[marks::GRANT_UID], uid().to_string());
@@ -32,8 +39,16 @@ fn a_binding_gives_one_role_to_one_user_in_one_namespace_and_says_until_when() {
     assert_eq!(annotations[marks::DEADLINE], "2027-01-15T08:30:00Z");
     assert_eq!(annotations[marks::GRANT], "grant-uid-of-fix");
     assert_eq!(annotations[marks::REQUEST], "team-a/fix");
-    assert_eq!((role_ref.kind.as_str(), role_ref.name.as_str()), ("ClusterRole", "reader"));
-    let alice = Subject { api_group: Some(RBAC.into()), kind: "User".into(), name: "alice".into(), namespace: None };
+    assert_eq!(
+        (role_ref.kind.as_str(), role_ref.name.as_str()),
+        ("ClusterRole", "reader")
+    );
+    let alice = Subject {
+        api_group: Some(RBAC.into()),
+        kind: "User".into(),
+        name: "alice".into(),
+        namespace: None,
+    };
     assert_eq!(subjects, Some(vec![alice]));
 }
 
@@ -41,10 +56,22 @@ fn a_binding_gives_one_role_to_one_user_in_one_namespace_and_says_until_when() {
 fn a_service_account_is_bound_as_one() {
     let mut grant = grant_observed().grant;
     let (name, namespace) = ("bot".to_owned(), Some("ci".to_owned()));
-    grant.spec.subject = GrantedSubject { kind: "ServiceAccount".into(), name, namespace };
+    grant.spec.subject = GrantedSubject {
+        kind: "ServiceAccount".into(),
+        name,
+        namespace,
+    };
     let subjects = desired(&grant, &uid(), &grant.spec.targets[0]).subjects.unwrap();
-    let Subject { api_group, kind, name, namespace } = &subjects[0];
-    assert_eq!((api_group, kind.as_str(), name.as_str()), (&None, "ServiceAccount", "bot"));
+    let Subject {
+        api_group,
+        kind,
+        name,
+        namespace,
+    } = &subjects[0];
+    assert_eq!(
+        (api_group, kind.as_str(), name.as_str()),
+        (&None, "ServiceAccount", "bot")
+    );
     assert_eq!(namespace.as_deref(), Some("ci"));
 }
 
@@ -54,8 +81,22 @@ fn what_the_api_server_adds_is_no_drift() {
         |_| {},
         |binding| binding.metadata.resource_version = Some("7".into()),
         |binding| binding.metadata.finalizers = Some(vec![]),
-        |binding| _ = binding.metadata.labels.as_mut().unwrap().insert("theirs".into(), "x".into()),
-        |binding| _ = binding.metadata.annotations.as_mut().unwrap().insert("theirs".into(), "x".into()),
+        |binding| {
+            _ = binding
+                .metadata
+                .labels
+                .as_mut()
+                .unwrap()
+                .insert("theirs".into(), "x".into())
+        },
+        |binding| {
+            _ = binding
+                .metadata
+                .annotations
+                .as_mut()
+                .unwrap()
+                .insert("theirs".into(), "x".into())
+        },
     ];
     for (index, change) in harmless.iter().enumerate() {
         assert_eq!(drift(&stored(), &changed(*change)), None, "row {index}");
@@ -67,9 +108,15 @@ fn every_other_change_is_drift_and_is_named() {
     let table: &[(&str, Change)] = &[
         ("subjects", |binding| binding.subjects = None),
         ("subjects", |binding| binding.subjects = Some(vec![])),
-        ("subjects", |binding| binding.subjects.as_mut().unwrap()[0].name = "mallory".into()),
-        ("subjects", |binding| binding.subjects.as_mut().unwrap()[0].kind = "Group".into()),
-        ("subjects", |binding| binding.subjects.as_mut().unwrap()[0].namespace = Some("ci".into())),
+        ("subjects", |binding| {
+            binding.subjects.as_mut().unwrap()[0].name = "mallory".into()
+        }),
+        ("subjects", |binding| {
+            binding.subjects.as_mut().unwrap()[0].kind = "Group".into()
+        }),
+        ("subjects", |binding| {
+            binding.subjects.as_mut().unwrap()[0].namespace = Some("ci".into())
+        }),
         ("subjects", |binding| {
             let subjects = binding.subjects.as_mut().unwrap();
             subjects.push(subjects[0].clone());
@@ -77,7 +124,9 @@ fn every_other_change_is_drift_and_is_named() {
         ("role", |binding| binding.role_ref.name = "admin".into()),
         ("role", |binding| binding.role_ref.kind = "Role".into()),
         ("labels", |binding| binding.metadata.labels = None),
-        ("labels", |binding| _ = binding.metadata.labels.as_mut().unwrap().remove(marks::GRANT_UID)),
+        ("labels", |binding| {
+            _ = binding.metadata.labels.as_mut().unwrap().remove(marks::GRANT_UID)
+        }),
         ("labels", |binding| {
             let labels = binding.metadata.labels.as_mut().unwrap();
             labels.insert(marks::GRANT_UID.into(), "another".into());
@@ -88,10 +137,18 @@ fn every_other_change_is_drift_and_is_named() {
             annotations.insert(marks::DEADLINE.into(), "2099-01-01T00:00:00Z".into());
         }),
         ("owners", |binding| binding.metadata.owner_references = None),
-        ("owners", |binding| binding.metadata.owner_references.as_mut().unwrap().push(other_owner())),
-        ("owners", |binding| binding.metadata.owner_references = Some(vec![other_owner()])),
-        ("finalizer", |binding| binding.metadata.finalizers = Some(strings(&["theirs/hold"]))),
-        ("deleted", |binding| binding.metadata.deletion_timestamp = Some(written(5))),
+        ("owners", |binding| {
+            binding.metadata.owner_references.as_mut().unwrap().push(other_owner())
+        }),
+        ("owners", |binding| {
+            binding.metadata.owner_references = Some(vec![other_owner()])
+        }),
+        ("finalizer", |binding| {
+            binding.metadata.finalizers = Some(strings(&["theirs/hold"]))
+        }),
+        ("deleted", |binding| {
+            binding.metadata.deletion_timestamp = Some(written(5))
+        }),
     ];
     for (index, (what, change)) in table.iter().enumerate() {
         let how = drift(&stored(), &changed(*change)).unwrap_or_default();
@@ -106,7 +163,14 @@ fn a_binding_is_marked_as_ours_only_by_all_marks_together() {
         |binding| binding.metadata.name = Some("curfew-another".into()),
         |binding| binding.metadata.name = Some("admins".into()),
         |binding| binding.metadata.labels = None,
-        |binding| _ = binding.metadata.labels.as_mut().unwrap().insert(marks::GRANT_UID.into(), "another".into()),
+        |binding| {
+            _ = binding
+                .metadata
+                .labels
+                .as_mut()
+                .unwrap()
+                .insert(marks::GRANT_UID.into(), "another".into())
+        },
         |binding| binding.metadata.owner_references = None,
         |binding| binding.metadata.owner_references = Some(vec![]),
         |binding| binding.metadata.owner_references.as_mut().unwrap().push(other_owner()),
@@ -143,15 +207,24 @@ fn a_binding_of_somebody_else_is_not_the_grants() {
     });
     assert!(!is_of_grant(&uid(), &[record(&stored())], &elsewhere));
     let renamed = changed(|binding| binding.metadata.name = Some("admins".into()));
-    assert!(!is_of_grant(&uid(), &[record(&renamed)], &renamed), "only the derived name is ever ours");
+    assert!(
+        !is_of_grant(&uid(), &[record(&renamed)], &renamed),
+        "only the derived name is ever ours"
+    );
     assert!(!is_of_grant(&GrantUid::new("another"), &[], &stored()));
 }
 
 #[test]
 fn the_owner_names_the_grant() {
     assert_eq!(grant_name(&stored()).as_deref(), Some("grant-uid-of-fix"));
-    assert_eq!(grant_name(&changed(|binding| binding.metadata.owner_references = None)), None);
-    assert_eq!(grant_name(&changed(|binding| binding.metadata.owner_references = Some(vec![]))), None);
+    assert_eq!(
+        grant_name(&changed(|binding| binding.metadata.owner_references = None)),
+        None
+    );
+    assert_eq!(
+        grant_name(&changed(|binding| binding.metadata.owner_references = Some(vec![]))),
+        None
+    );
 }
 
 #[test]
@@ -159,7 +232,11 @@ fn the_sweep_keeps_a_binding_until_just_after_its_deadline_and_only_while_its_gr
     let grant = bound().grant;
     let until = at(1800) + SWEEP_DELAY;
     assert_eq!(sweep(Some(&grant), at(0)), Sweep::Keep { until });
-    assert_eq!(sweep(Some(&grant), at(1800)), Sweep::Keep { until }, "the grant's own timer comes first");
+    assert_eq!(
+        sweep(Some(&grant), at(1800)),
+        Sweep::Keep { until },
+        "the grant's own timer comes first"
+    );
     assert_eq!(sweep(Some(&grant), until), Sweep::Remove);
     assert_eq!(sweep(None, at(0)), Sweep::Remove);
     let mut ended = grant.clone();
@@ -167,5 +244,9 @@ fn the_sweep_keeps_a_binding_until_just_after_its_deadline_and_only_while_its_gr
     assert_eq!(sweep(Some(&ended), at(0)), Sweep::Remove);
     let mut promising = grant;
     promising.status.as_mut().unwrap().expires_at = Some(written(1_000_000));
-    assert_eq!(sweep(Some(&promising), until), Sweep::Remove, "the status moves no deadline");
+    assert_eq!(
+        sweep(Some(&promising), until),
+        Sweep::Remove,
+        "the status moves no deadline"
+    );
 }

@@ -1,3 +1,7 @@
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::RngSeed;
+
 use super::*;
 use crate::api::{Requester, Revokers};
 use crate::core::fixture::*;
@@ -72,16 +76,23 @@ fn a_grant_whose_deadline_makes_no_sense_was_due_long_ago() {
     for (index, change) in table.iter().enumerate() {
         let mut grant = bound().grant;
         change(&mut grant);
-        assert_eq!(due(&grant, at(0)).map(|why| why.reason), Some(EndReason::Expired), "row {index}");
+        assert_eq!(
+            due(&grant, at(0)).map(|why| why.reason),
+            Some(EndReason::Expired),
+            "row {index}"
+        );
     }
 }
 
 #[test]
 fn a_grant_is_due_from_its_deadline_on_and_not_a_second_before() {
     let grant = bound().grant;
-    for (seconds, expected) in
-        [(0, None), (1799, None), (1800, Some(EndReason::Expired)), (9_999_999, Some(EndReason::Expired))]
-    {
+    for (seconds, expected) in [
+        (0, None),
+        (1799, None),
+        (1800, Some(EndReason::Expired)),
+        (9_999_999, Some(EndReason::Expired)),
+    ] {
         assert_eq!(due(&grant, at(seconds)).map(|why| why.reason), expected, "{seconds}");
     }
 }
@@ -106,10 +117,19 @@ fn what_was_to_end_once_ends_for_the_same_reason_after_a_restart() {
 
 #[test]
 fn nothing_is_bound_before_the_seal() {
-    for phase in [None, Some(RequestPhase::Pending), Some(RequestPhase::Approved), Some(RequestPhase::Active)] {
+    for phase in [
+        None,
+        Some(RequestPhase::Pending),
+        Some(RequestPhase::Approved),
+        Some(RequestPhase::Active),
+    ] {
         assert_eq!(decide(&unsealed(grant_observed(), phase)), Plan::AwaitSeal, "{phase:?}");
     }
-    assert_eq!(decided(grant_observed(), |observed| observed.request.as_mut().unwrap().status = None), Plan::AwaitSeal);
+    assert_eq!(
+        decided(grant_observed(), |observed| observed.request.as_mut().unwrap().status =
+            None),
+        Plan::AwaitSeal
+    );
 }
 
 #[test]
@@ -129,7 +149,11 @@ fn a_grant_whose_request_ended_before_the_seal_ends_as_the_request_did() {
         (RequestPhase::Expired, EndReason::Expired),
         (RequestPhase::Failed, EndReason::BindFailed),
     ] {
-        assert_eq!(ends(unsealed(grant_observed(), Some(phase)), |_| {}), Some(reason), "{phase:?}");
+        assert_eq!(
+            ends(unsealed(grant_observed(), Some(phase)), |_| {}),
+            Some(reason),
+            "{phase:?}"
+        );
     }
 }
 
@@ -153,22 +177,37 @@ fn each_thing_that_a_grant_rests_on_ends_it_when_it_goes() {
             observed.request.as_mut().unwrap().metadata.deletion_timestamp = Some(written(5));
         }),
         (EndReason::TargetGone, |observed| observed.targets[0].namespace = None),
-        (EndReason::TargetGone, |observed| observed.targets[0].namespace.as_mut().unwrap().terminating = true),
+        (EndReason::TargetGone, |observed| {
+            observed.targets[0].namespace.as_mut().unwrap().terminating = true
+        }),
         (EndReason::TargetGone, |observed| {
             observed.targets[0].namespace.as_mut().unwrap().uid = "made-again".into();
         }),
         (EndReason::RoleChanged, |observed| observed.role = None),
-        (EndReason::RoleChanged, |observed| observed.role.as_mut().unwrap().uid = "made-again".into()),
         (EndReason::RoleChanged, |observed| {
-            observed.role.as_mut().unwrap().rules.push(rule("", &["secrets"], &["get"]));
+            observed.role.as_mut().unwrap().uid = "made-again".into()
+        }),
+        (EndReason::RoleChanged, |observed| {
+            observed
+                .role
+                .as_mut()
+                .unwrap()
+                .rules
+                .push(rule("", &["secrets"], &["get"]));
         }),
         (EndReason::Revoked, |observed| say(observed, withdraw())),
         (EndReason::Revoked, |observed| say(observed, revoke("carol"))),
-        (EndReason::Revoked, |observed| say(observed, word(Verdict::Revoke, "erin", &["*/Group:sre"], ""))),
+        (EndReason::Revoked, |observed| {
+            say(observed, word(Verdict::Revoke, "erin", &["*/Group:sre"], ""))
+        }),
     ];
     for (index, (reason, change)) in table.iter().enumerate() {
         assert_eq!(ends(bound(), *change), Some(*reason), "row {index}, bound");
-        assert_eq!(ends(grant_observed(), *change), Some(*reason), "row {index}, not bound yet");
+        assert_eq!(
+            ends(grant_observed(), *change),
+            Some(*reason),
+            "row {index}, not bound yet"
+        );
     }
 }
 
@@ -190,14 +229,23 @@ fn words_of_those_who_may_not_end_nothing() {
 #[test]
 fn who_may_revoke_is_what_the_grant_says_and_nothing_later() {
     let narrowed: Change = |observed| {
-        observed.grant.spec.revokers = Revokers { users: strings(&["dave"]), groups: vec![] };
-        status(observed).revokers = Some(Revokers { users: strings(&["carol"]), groups: vec![] });
+        observed.grant.spec.revokers = Revokers {
+            users: strings(&["dave"]),
+            groups: vec![],
+        };
+        status(observed).revokers = Some(Revokers {
+            users: strings(&["carol"]),
+            groups: vec![],
+        });
         say(observed, revoke("carol"));
     };
     assert_eq!(decided(bound(), narrowed), Plan::Hold);
     let renamed: Change = |observed| {
-        observed.request.as_mut().unwrap().spec.requester =
-            Some(Requester { username: "zoe".into(), uid: String::new(), groups: vec![] });
+        observed.request.as_mut().unwrap().spec.requester = Some(Requester {
+            username: "zoe".into(),
+            uid: String::new(),
+            groups: vec![],
+        });
         say(observed, withdraw());
     };
     assert_eq!(ends(bound(), renamed), Some(EndReason::Revoked));
@@ -222,10 +270,18 @@ fn a_changed_policy_ends_its_grants_only_where_it_says_so() {
     ];
     for (index, change) in table.iter().enumerate() {
         assert_eq!(decided(bound(), *change), Plan::Hold, "row {index}");
-        assert_eq!(ends(revoking_on_change(), *change), Some(EndReason::PolicyChanged), "row {index}");
+        assert_eq!(
+            ends(revoking_on_change(), *change),
+            Some(EndReason::PolicyChanged),
+            "row {index}"
+        );
     }
     let looked_at: Change = |observed| observed.policy.as_mut().unwrap().status = None;
-    assert_eq!(decided(revoking_on_change(), looked_at), Plan::Hold, "its status is no change");
+    assert_eq!(
+        decided(revoking_on_change(), looked_at),
+        Plan::Hold,
+        "its status is no change"
+    );
 }
 
 #[test]
@@ -255,7 +311,11 @@ fn what_is_there_before_anything_was_recorded_must_be_exactly_as_asked_for() {
     };
     assert_eq!(ends(grant_observed(), foreign), Some(EndReason::BindFailed));
     let own: Change = |observed| observed.targets[0].binding = Some(stored_binding(&observed.grant));
-    assert_eq!(ends(grant_observed(), own), None, "an operator that stopped before it could record it made it");
+    assert_eq!(
+        ends(grant_observed(), own),
+        None,
+        "an operator that stopped before it could record it made it"
+    );
 }
 
 #[test]
@@ -263,7 +323,10 @@ fn a_revocation_comes_before_every_other_reason() {
     let all: Change = |observed| {
         say(observed, withdraw());
         observed.role = None;
-        observed.targets[0] = TargetSeen { namespace: None, binding: None };
+        observed.targets[0] = TargetSeen {
+            namespace: None,
+            binding: None,
+        };
     };
     assert_eq!(ends(bound(), all), Some(EndReason::Revoked));
 }
@@ -274,12 +337,18 @@ fn a_revocation_comes_before_every_other_reason() {
 fn an_active_grant_says_until_when_and_what_it_does_not_promise() {
     let mut grant = bound().grant;
     let status = grant.status.clone().unwrap();
-    assert_eq!((status.phase, status.expires_at), (Some(GrantPhase::Active), Some(written(1800))));
+    assert_eq!(
+        (status.phase, status.expires_at),
+        (Some(GrantPhase::Active), Some(written(1800)))
+    );
     assert!(condition::is_true(&status.conditions, condition::BOUND));
     assert!(!condition::is_true(&status.conditions, condition::DEAD_MANS_SWITCH));
     assert!(condition::get(&status.conditions, condition::STREAMS_MAY_OUTLIVE).is_none());
     grant.spec.streams_may_outlive = true;
-    assert!(condition::is_true(&active(&grant, vec![], at(1)).conditions, condition::STREAMS_MAY_OUTLIVE));
+    assert!(condition::is_true(
+        &active(&grant, vec![], at(1)).conditions,
+        condition::STREAMS_MAY_OUTLIVE
+    ));
 }
 
 #[test]
@@ -289,14 +358,20 @@ fn an_ending_grant_says_what_holds_it_and_an_ended_one_that_it_is_over() {
     grant.status = Some(ending(&grant, why.clone(), "forbidden", at(1801)));
     let status = grant.status.clone().unwrap();
     assert_eq!((status.phase, status.end.unwrap().at), (Some(GrantPhase::Ending), None));
-    assert_eq!(condition::get(&status.conditions, condition::OVERDUE).unwrap().message, "forbidden");
+    assert_eq!(
+        condition::get(&status.conditions, condition::OVERDUE).unwrap().message,
+        "forbidden"
+    );
     assert!(!has_ended(&grant));
     grant.status = Some(ended(&grant, why, at(1803)));
     let status = grant.status.clone().unwrap();
     assert_eq!(status.end.unwrap().at, Some(written(1803)));
     assert!(has_ended(&grant) && condition::get(&status.conditions, condition::OVERDUE).is_none());
     assert!(!condition::is_true(&status.conditions, condition::BOUND));
-    assert_eq!(condition::get(&status.conditions, condition::ENDED).unwrap().reason, "DeadlineReached");
+    assert_eq!(
+        condition::get(&status.conditions, condition::ENDED).unwrap().reason,
+        "DeadlineReached"
+    );
     assert_eq!(status.bindings.len(), 1, "the evidence stays");
 }
 
@@ -323,9 +398,18 @@ fn every_reason_to_end_has_its_own_word() {
 fn a_stuck_binding_is_tried_again_soon_and_then_less_often() {
     let mut grant = bound().grant;
     assert_eq!(retry_after(&grant, at(0)), Duration::from_millis(250));
-    grant.status = Some(ending(&grant, Why::new(EndReason::Expired, "due"), "forbidden", at(1800)));
+    grant.status = Some(ending(
+        &grant,
+        Why::new(EndReason::Expired, "due"),
+        "forbidden",
+        at(1800),
+    ));
     for (seconds, expected) in [(1790, 250), (1800, 250), (1804, 1000), (1840, 10_000), (9_999, 15_000)] {
-        assert_eq!(retry_after(&grant, at(seconds)), Duration::from_millis(expected), "{seconds}");
+        assert_eq!(
+            retry_after(&grant, at(seconds)),
+            Duration::from_millis(expected),
+            "{seconds}"
+        );
     }
 }
 
@@ -333,4 +417,147 @@ fn a_stuck_binding_is_tried_again_soon_and_then_less_often() {
 fn a_request_leads_to_one_grant_name_and_only_one() {
     assert_eq!(name("1"), name("1"));
     assert_ne!(name("1"), name("2"));
+}
+
+// ---- for all grants ------------------------------------------------------------------------------------------------
+
+type Forgery = fn(&mut AccessGrantStatus, i64);
+
+/// What a status may say, whoever wrote it, short of why the grant is to end.
+const SAYINGS: &[Forgery] = &[
+    |status, _| status.phase = None,
+    |status, _| status.phase = Some(GrantPhase::Active),
+    |status, _| status.phase = Some(GrantPhase::Ending),
+    |status, _| status.phase = Some(GrantPhase::Ended),
+    |status, _| status.bindings.clear(),
+    |status, _| status.conditions.clear(),
+    |status, _| status.expires_at = None,
+    |status, seconds| status.expires_at = Some(written(seconds)),
+    |status, seconds| {
+        let finding = Finding::yes(condition::OVERDUE, "BindingNotDeleted", "stuck");
+        condition::set(&mut status.conditions, finding, None, at(seconds));
+    },
+];
+
+const MISHAPS: &[Change] = &[
+    |observed| observed.grant.metadata = Default::default(),
+    |observed| observed.grant.spec.targets.clear(),
+    |observed| observed.grant.spec.duration = lasting(""),
+    |observed| observed.grant.status = None,
+    |observed| observed.grant.status = Some(AccessGrantStatus::default()),
+    |observed| observed.request = None,
+    |observed| observed.request.iter_mut().for_each(|request| request.status = None),
+    |observed| {
+        observed
+            .request
+            .iter_mut()
+            .for_each(|request| request.metadata = Default::default())
+    },
+    |observed| {
+        observed
+            .request
+            .iter_mut()
+            .for_each(|request| request.spec.decisions = vec![withdraw(), deny("bob")])
+    },
+    |observed| observed.role = None,
+    |observed| observed.role.iter_mut().for_each(|role| role.rules.clear()),
+    |observed| observed.policy = None,
+    |observed| observed.targets.clear(),
+    |observed| observed.targets.iter_mut().for_each(|target| target.namespace = None),
+    |observed| observed.targets.iter_mut().for_each(|target| target.binding = None),
+    |observed| {
+        observed
+            .targets
+            .iter_mut()
+            .for_each(|target| target.binding = Some(RoleBinding::default()))
+    },
+    |observed| observed.targets.extend(observed.targets.clone()),
+];
+
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        rng_seed: RngSeed::Fixed(1800),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(512))]
+
+    #[test]
+    fn a_grant_is_due_from_its_deadline_on_and_never_before_whatever_its_status_says(
+        created in -1_000_000i64..1_000_000,
+        minutes in 1i64..99_999,
+        sayings in prop::collection::vec((select(SAYINGS), -9_999_999i64..9_999_999), 0..6),
+        offset in prop_oneof![-3i64..3, -9_999_999i64..9_999_999],
+    ) {
+        let mut grant = bound().grant;
+        grant.metadata.creation_timestamp = Some(written(created));
+        grant.spec.duration = lasting(&format!("{minutes}m"));
+        for (say, seconds) in sayings {
+            say(grant.status.as_mut().unwrap(), seconds);
+        }
+        let ends = created + minutes * 60;
+        let why = due(&grant, at(ends + offset)).map(|why| why.reason);
+        prop_assert_eq!(why, (offset >= 0).then_some(EndReason::Expired));
+    }
+
+    #[test]
+    fn there_is_an_answer_to_everything_and_a_binding_is_only_made_under_the_grants_own_seal(
+        is_bound in any::<bool>(),
+        mishaps in prop::collection::vec(select(MISHAPS), 0..6),
+        now in prop_oneof![-9_999i64..9_999, Just(250_000_000_000)],
+    ) {
+        let mut observed = if is_bound { bound() } else { grant_observed() };
+        mishaps.into_iter().for_each(|mishap| mishap(&mut observed));
+        let plan = decide(&observed);
+        _ = (due(&observed.grant, at(now)), retry_after(&observed.grant, at(now)), binding::sweep(Some(&observed.grant), at(now)));
+        if let Plan::Bind(_) | Plan::Hold = plan {
+            let request = observed.request.unwrap();
+            prop_assert_eq!(request.status.unwrap().seal.map(|seal| seal.uid), observed.grant.metadata.uid);
+            prop_assert_eq!(request.metadata.uid, Some(observed.grant.spec.request.uid));
+            prop_assert!(observed.role.is_some());
+        }
+    }
+}
+
+// ---- what the core owes still --------------------------------------------------------------------------------------
+
+#[test]
+#[ignore = "owed"]
+fn a_binding_that_is_there_but_not_recorded_is_recorded_and_not_merely_held() {
+    let mut observed = grant_observed();
+    observed.targets[0].binding = Some(stored_binding(&observed.grant));
+    assert_eq!(decide(&observed), Plan::Bind(observed.grant.spec.targets.clone()));
+}
+
+#[test]
+#[ignore = "owed"]
+fn a_target_that_was_not_looked_at_is_not_held_as_if_all_were_well() {
+    assert_ne!(decided(bound(), |observed| observed.targets.clear()), Plan::Hold);
+}
+
+#[test]
+#[ignore = "owed"]
+fn a_role_that_grew_before_the_first_binding_ends_the_grant_whatever_the_policy_forgives_later() {
+    let mut observed = grant_observed();
+    observed.grant.spec.role.on_change = OnChange::Keep;
+    let grown: Change = |observed| {
+        observed
+            .role
+            .as_mut()
+            .unwrap()
+            .rules
+            .push(rule("", &["secrets"], &["get"]))
+    };
+    assert_eq!(ends(observed, grown), Some(EndReason::RoleChanged));
+}
+
+#[test]
+#[ignore = "owed"]
+fn a_policy_that_is_being_deleted_counts_as_deleted_whatever_holds_it() {
+    let held: Change = |observed| observed.policy.as_mut().unwrap().metadata.deletion_timestamp = Some(written(5));
+    assert_eq!(ends(revoking_on_change(), held), Some(EndReason::PolicyChanged));
 }

@@ -1,7 +1,5 @@
 use super::*;
-use crate::api::{
-    BreakGlass, LabelSelector, Limits, People, Review, SelectorOperator, SelectorRequirement,
-};
+use crate::api::{BreakGlass, LabelSelector, Limits, People, Review, SelectorOperator, SelectorRequirement};
 use crate::core::fixture::*;
 
 type Change<T> = fn(&mut T);
@@ -13,7 +11,10 @@ fn changed(change: Change<AccessPolicySpec>) -> AccessPolicySpec {
 }
 
 fn found(facts: RoleFacts) -> PolicyRole {
-    PolicyRole { finding: RoleFinding::Found(facts), bindable: true }
+    PolicyRole {
+        finding: RoleFinding::Found(facts),
+        bindable: true,
+    }
 }
 
 fn reasons(spec: &AccessPolicySpec, roles: &[PolicyRole]) -> Vec<&'static str> {
@@ -25,7 +26,12 @@ fn stage_of(spec: &mut AccessPolicySpec) -> &mut Stage {
 }
 
 fn of_two(names: &[&str]) -> Stage {
-    Stage { name: "lead".into(), approvers: users(names), required: Some(2), ..Stage::default() }
+    Stage {
+        name: "lead".into(),
+        approvers: users(names),
+        required: Some(2),
+        ..Stage::default()
+    }
 }
 
 fn select(spec: &mut AccessPolicySpec, selector: LabelSelector) {
@@ -49,8 +55,18 @@ fn each_flaw_is_told_by_its_own_reason_and_alone() {
         ("EmptySelector", |spec| select(spec, LabelSelector::default())),
         ("InvalidSelector", |spec| {
             let values = vec![];
-            let requirement = SelectorRequirement { key: "team".into(), operator: SelectorOperator::In, values };
-            select(spec, LabelSelector { match_expressions: vec![requirement], ..LabelSelector::default() });
+            let requirement = SelectorRequirement {
+                key: "team".into(),
+                operator: SelectorOperator::In,
+                values,
+            };
+            select(
+                spec,
+                LabelSelector {
+                    match_expressions: vec![requirement],
+                    ..LabelSelector::default()
+                },
+            );
         }),
         ("InvalidDuration", |spec| spec.max_duration = lasting("0s")),
         ("InvalidDuration", |spec| spec.default_duration = Some(lasting("1d"))),
@@ -63,7 +79,12 @@ fn each_flaw_is_told_by_its_own_reason_and_alone() {
         ("NobodyApproves", |spec| stage_of(spec).required = Some(-1)),
         ("NeverMet", |spec| *stage_of(spec) = of_two(&["bob"])),
         ("NeverMet", |spec| *stage_of(spec) = of_two(&["bob", "bob"])),
-        ("InvalidPattern", |spec| spec.reason = Some(ReasonRule { pattern: Some("(".into()), ..ReasonRule::default() })),
+        ("InvalidPattern", |spec| {
+            spec.reason = Some(ReasonRule {
+                pattern: Some("(".into()),
+                ..ReasonRule::default()
+            })
+        }),
     ];
     for (index, (reason, change)) in table.iter().enumerate() {
         assert_eq!(reasons(&changed(*change), &[]), [*reason], "row {index}");
@@ -80,20 +101,32 @@ fn what_is_not_supported_yet_makes_a_policy_not_ready_and_is_named() {
         ("maxTotalDuration", |spec| spec.max_total_duration = Some(lasting("8h"))),
         ("review", |spec| spec.review = Some(Review::default())),
         ("breakGlass", |spec| {
-            spec.approval = Some(Approval { break_glass: Some(BreakGlass {}), ..Approval::default() });
+            spec.approval = Some(Approval {
+                break_glass: Some(BreakGlass {}),
+                ..Approval::default()
+            });
         }),
         ("more than one stage", |spec| {
-            let second = Stage { required: None, ..of_two(&["dave"]) };
+            let second = Stage {
+                required: None,
+                ..of_two(&["dave"])
+            };
             spec.approval.as_mut().unwrap().stages.push(second);
         }),
         ("escalateTo", |spec| stage_of(spec).timeout = Some(lasting("10m"))),
         ("escalateTo", |spec| stage_of(spec).escalate_to = Some(users(&["dave"]))),
         ("BestEffort", |spec| spec.dead_mans_switch = None),
-        ("BestEffort", |spec| spec.dead_mans_switch = Some(DeadMansSwitch::Required)),
+        ("BestEffort", |spec| {
+            spec.dead_mans_switch = Some(DeadMansSwitch::Required)
+        }),
     ];
     for (what, change) in table {
         let flaws = flaws(&changed(*change), &[]);
-        assert_eq!(flaws.iter().map(|flaw| flaw.reason).collect::<Vec<_>>(), ["NotYetSupported"], "{what}");
+        assert_eq!(
+            flaws.iter().map(|flaw| flaw.reason).collect::<Vec<_>>(),
+            ["NotYetSupported"],
+            "{what}"
+        );
         assert!(flaws[0].message.contains(what), "{what}: {}", flaws[0].message);
     }
 }
@@ -123,37 +156,100 @@ fn a_service_account_is_one_of_those_who_can_meet_a_stage() {
 
 #[test]
 fn each_obstacle_that_a_role_is_keeps_the_policy_from_being_ready() {
-    let with = |rules| found(RoleFacts { rules, ..role("reader") });
-    let own = RoleReference { kind: RoleKind::Role, name: "own".into() };
+    let with = |rules| {
+        found(RoleFacts {
+            rules,
+            ..role("reader")
+        })
+    };
+    let own = RoleReference {
+        kind: RoleKind::Role,
+        name: "own".into(),
+    };
     let binds = || vec![rule("rbac.authorization.k8s.io", &["rolebindings"], &["create"])];
     let table = [
-        (vec!["RoleMissing"], PolicyRole { finding: RoleFinding::Missing(cluster_role("reader")), bindable: true }),
-        (vec!["RoleMissing"], PolicyRole { finding: RoleFinding::Missing(cluster_role("reader")), bindable: false }),
+        (
+            vec!["RoleMissing"],
+            PolicyRole {
+                finding: RoleFinding::Missing(cluster_role("reader")),
+                bindable: true,
+            },
+        ),
+        (
+            vec!["RoleMissing"],
+            PolicyRole {
+                finding: RoleFinding::Missing(cluster_role("reader")),
+                bindable: false,
+            },
+        ),
         (vec!["RoleEmpty"], with(vec![])),
         (vec!["RolePlantsAccess"], with(binds())),
-        (vec!["RoleNotGrantable"], PolicyRole { bindable: false, ..found(role("reader")) }),
-        (vec!["RolePlantsAccess", "RoleNotGrantable"], PolicyRole { bindable: false, ..with(binds()) }),
-        (vec![], PolicyRole { finding: RoleFinding::PerNamespace(own.clone()), bindable: true }),
-        (vec!["RoleNotGrantable"], PolicyRole { finding: RoleFinding::PerNamespace(own), bindable: false }),
+        (
+            vec!["RoleNotGrantable"],
+            PolicyRole {
+                bindable: false,
+                ..found(role("reader"))
+            },
+        ),
+        (
+            vec!["RolePlantsAccess", "RoleNotGrantable"],
+            PolicyRole {
+                bindable: false,
+                ..with(binds())
+            },
+        ),
+        (
+            vec![],
+            PolicyRole {
+                finding: RoleFinding::PerNamespace(own.clone()),
+                bindable: true,
+            },
+        ),
+        (
+            vec!["RoleNotGrantable"],
+            PolicyRole {
+                finding: RoleFinding::PerNamespace(own),
+                bindable: false,
+            },
+        ),
     ];
     for (expected, role) in table {
-        assert_eq!(reasons(&policy_spec(), std::slice::from_ref(&role)), expected, "{role:?}");
+        assert_eq!(
+            reasons(&policy_spec(), std::slice::from_ref(&role)),
+            expected,
+            "{role:?}"
+        );
     }
 }
 
 #[test]
 fn a_role_that_plants_access_passes_only_where_that_is_written_out() {
-    let planting = found(RoleFacts { rules: vec![rule("", &["serviceaccounts/token"], &["create"])], ..role("reader") });
+    let planting = found(RoleFacts {
+        rules: vec![rule("", &["serviceaccounts/token"], &["create"])],
+        ..role("reader")
+    });
     let spec = changed(|spec| spec.allow_persistence = true);
     assert_eq!(reasons(&spec, std::slice::from_ref(&planting)), [""; 0]);
     let message = &flaws(&policy_spec(), &[planting])[0].message;
-    assert!(message.contains("MintsTokens") && message.contains("allowPersistence"), "{message}");
+    assert!(
+        message.contains("MintsTokens") && message.contains("allowPersistence"),
+        "{message}"
+    );
 }
 
 #[test]
 fn an_empty_role_is_refused_even_where_planting_is_allowed() {
     let spec = changed(|spec| spec.allow_persistence = true);
-    assert_eq!(reasons(&spec, &[found(RoleFacts { rules: vec![], ..role("reader") })]), ["RoleEmpty"]);
+    assert_eq!(
+        reasons(
+            &spec,
+            &[found(RoleFacts {
+                rules: vec![],
+                ..role("reader")
+            })]
+        ),
+        ["RoleEmpty"]
+    );
 }
 
 #[test]
@@ -165,21 +261,47 @@ fn the_ready_condition_tells_every_flaw_at_once() {
         spec.max_duration = lasting("soon");
     });
     policy.metadata.generation = Some(2);
-    let status = status(&policy, &[PolicyRole { bindable: false, ..found(role("reader")) }], at(5));
+    let status = status(
+        &policy,
+        &[PolicyRole {
+            bindable: false,
+            ..found(role("reader"))
+        }],
+        at(5),
+    );
     let ready = condition::get(&status.conditions, condition::READY).unwrap();
-    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "NothingMatches"));
-    assert_eq!((ready.observed_generation, status.observed_generation), (Some(2), Some(2)));
-    for part in ["requesters names nobody", "\"soon\"", "approval names no stages", "grantableRoles"] {
+    assert_eq!(
+        (ready.status.as_str(), ready.reason.as_str()),
+        ("False", "NothingMatches")
+    );
+    assert_eq!(
+        (ready.observed_generation, status.observed_generation),
+        (Some(2), Some(2))
+    );
+    for part in [
+        "requesters names nobody",
+        "\"soon\"",
+        "approval names no stages",
+        "grantableRoles",
+    ] {
         assert!(ready.message.contains(part), "{part} is missing in: {}", ready.message);
     }
 }
 
 #[test]
 fn hazards_mark_a_policy_and_do_not_keep_it_from_being_ready() {
-    let enters = found(RoleFacts { rules: vec![rule("", &["pods/exec"], &["create"])], ..role("reader") });
+    let enters = found(RoleFacts {
+        rules: vec![rule("", &["pods/exec"], &["create"])],
+        ..role("reader")
+    });
     let marked = status(&policy("standard"), &[enters], at(5)).conditions;
     assert!(condition::is_true(&marked, condition::READY));
-    assert!(condition::get(&marked, condition::HAZARDOUS).unwrap().message.contains("EntersPods"));
+    assert!(
+        condition::get(&marked, condition::HAZARDOUS)
+            .unwrap()
+            .message
+            .contains("EntersPods")
+    );
     let harmless = status(&policy("standard"), &[found(role("reader"))], at(5)).conditions;
     assert!(condition::is_true(&harmless, condition::READY) && !condition::is_true(&harmless, condition::HAZARDOUS));
 }
@@ -187,8 +309,14 @@ fn hazards_mark_a_policy_and_do_not_keep_it_from_being_ready() {
 // ---- whether a request fits ----------------------------------------------------------------------------------------
 
 fn scope(policy: &AccessPolicySpec, spec: &AccessRequestSpec, who: &Requester, targets: &[NamespaceFacts]) -> String {
-    let ask = Ask { spec, requester: who, targets };
-    out_of_scope(policy, ask).map(|obstacle| obstacle.reason.to_owned()).unwrap_or_default()
+    let ask = Ask {
+        spec,
+        requester: who,
+        targets,
+    };
+    out_of_scope(policy, ask)
+        .map(|obstacle| obstacle.reason.to_owned())
+        .unwrap_or_default()
 }
 
 #[test]
@@ -202,7 +330,11 @@ fn only_those_who_are_named_may_ask() {
         ("NotARequester", requester("system:serviceaccount:ci:bot", &["dev"])),
     ];
     for (expected, who) in table {
-        assert_eq!(scope(&policy_spec(), &request_spec(), &who, &[namespace("team-a")]), expected, "{who:?}");
+        assert_eq!(
+            scope(&policy_spec(), &request_spec(), &who, &[namespace("team-a")]),
+            expected,
+            "{who:?}"
+        );
     }
 }
 
@@ -211,13 +343,24 @@ fn only_the_named_roles_may_be_asked_for() {
     let table = [
         ("", cluster_role("reader")),
         ("RoleNotInPolicy", cluster_role("reader2")),
-        ("RoleNotInPolicy", RoleReference { kind: RoleKind::Role, name: "reader".into() }),
+        (
+            "RoleNotInPolicy",
+            RoleReference {
+                kind: RoleKind::Role,
+                name: "reader".into(),
+            },
+        ),
         ("RoleNotInPolicy", cluster_role("*")),
     ];
     for (expected, role) in table {
         let spec = AccessRequestSpec { role, ..request_spec() };
         let alice = requester("alice", &[]);
-        assert_eq!(scope(&policy_spec(), &spec, &alice, &[namespace("team-a")]), expected, "{}", spec.role);
+        assert_eq!(
+            scope(&policy_spec(), &spec, &alice, &[namespace("team-a")]),
+            expected,
+            "{}",
+            spec.role
+        );
     }
 }
 
@@ -225,27 +368,50 @@ fn only_the_named_roles_may_be_asked_for() {
 fn every_namespace_must_be_named_or_selected() {
     let named = policy_spec();
     let selected = changed(|spec| {
-        let selector = LabelSelector { match_labels: labels(&[("team", "a")]), ..LabelSelector::default() };
-        spec.namespaces = Some(Namespaces { names: vec![], selector: Some(selector) });
+        let selector = LabelSelector {
+            match_labels: labels(&[("team", "a")]),
+            ..LabelSelector::default()
+        };
+        spec.namespaces = Some(Namespaces {
+            names: vec![],
+            selector: Some(selector),
+        });
     });
     let nothing = changed(|spec| spec.namespaces = None);
-    let unlabelled = |name| NamespaceFacts { labels: labels(&[]), ..namespace(name) };
+    let unlabelled = |name| NamespaceFacts {
+        labels: labels(&[]),
+        ..namespace(name)
+    };
     let table = [
         ("", &named, vec![unlabelled("team-a")]),
         ("NamespaceNotInPolicy", &named, vec![namespace("team-b")]),
-        ("NamespaceNotInPolicy", &named, vec![namespace("team-a"), namespace("team-b")]),
+        (
+            "NamespaceNotInPolicy",
+            &named,
+            vec![namespace("team-a"), namespace("team-b")],
+        ),
         ("", &selected, vec![namespace("team-b")]),
         ("NamespaceNotInPolicy", &selected, vec![unlabelled("team-a")]),
         ("NamespaceNotInPolicy", &nothing, vec![namespace("team-a")]),
     ];
     for (index, (expected, policy, targets)) in table.into_iter().enumerate() {
-        assert_eq!(scope(policy, &request_spec(), &requester("alice", &[]), &targets), expected, "row {index}");
+        assert_eq!(
+            scope(policy, &request_spec(), &requester("alice", &[]), &targets),
+            expected,
+            "row {index}"
+        );
     }
 }
 
 #[test]
 fn a_duration_is_the_requests_or_the_policys_and_never_above_the_maximum() {
-    let table: &[(Result<&str, &str>, Option<&str>, Option<&str>, &str)] = &[
+    type Row = (
+        Result<&'static str, &'static str>,
+        Option<&'static str>,
+        Option<&'static str>,
+        &'static str,
+    );
+    let table: &[Row] = &[
         (Ok("30m"), Some("30m"), Some("1h"), "4h"),
         (Ok("4h"), Some("4h"), None, "4h"),
         (Ok("240m"), Some("240m"), None, "4h"),
@@ -263,8 +429,13 @@ fn a_duration_is_the_requests_or_the_policys_and_never_above_the_maximum() {
             default_duration: default.map(lasting),
             ..policy_spec()
         };
-        let spec = AccessRequestSpec { duration: asked.map(lasting), ..request_spec() };
-        let got = duration(&policy, &spec).map(GoDuration::as_str).map_err(|obstacle| obstacle.reason);
+        let spec = AccessRequestSpec {
+            duration: asked.map(lasting),
+            ..request_spec()
+        };
+        let got = duration(&policy, &spec)
+            .map(GoDuration::as_str)
+            .map_err(|obstacle| obstacle.reason);
         assert_eq!(got, *expected, "{asked:?} {default:?} {max}");
     }
 }
@@ -287,9 +458,19 @@ fn a_reason_is_asked_for_matched_and_hinted_at() {
     ];
     for (expected, required, pattern, given) in table {
         let hint = Some("a ticket".to_owned());
-        let rule = ReasonRule { required, pattern: pattern.map(str::to_owned), hint };
-        let policy = AccessPolicySpec { reason: Some(rule), ..policy_spec() };
-        let spec = AccessRequestSpec { reason: given.map(str::to_owned), ..request_spec() };
+        let rule = ReasonRule {
+            required,
+            pattern: pattern.map(str::to_owned),
+            hint,
+        };
+        let policy = AccessPolicySpec {
+            reason: Some(rule),
+            ..policy_spec()
+        };
+        let spec = AccessRequestSpec {
+            reason: given.map(str::to_owned),
+            ..request_spec()
+        };
         let obstacle = out_of_bounds(&policy, &spec);
         let reason = obstacle.as_ref().map(|obstacle| obstacle.reason).unwrap_or_default();
         assert_eq!(reason, expected, "{required} {pattern:?} {given:?}");
@@ -301,16 +482,25 @@ fn a_reason_is_asked_for_matched_and_hinted_at() {
 
 #[test]
 fn a_pattern_made_to_take_for_ever_does_not() {
-    let rule = ReasonRule { pattern: Some("^(a+)+$".into()), ..ReasonRule::default() };
+    let rule = ReasonRule {
+        pattern: Some("^(a+)+$".into()),
+        ..ReasonRule::default()
+    };
     let reason = "a".repeat(1023) + "b";
     assert_eq!(flaw_of_reason(&rule, Some(&reason)).unwrap().reason, "ReasonMismatch");
-    let huge = ReasonRule { pattern: Some("(((a{1000}){1000}){1000})".into()), ..ReasonRule::default() };
+    let huge = ReasonRule {
+        pattern: Some("(((a{1000}){1000}){1000})".into()),
+        ..ReasonRule::default()
+    };
     assert_eq!(flaw_of_reason(&huge, Some(&reason)).unwrap().reason, "InvalidPattern");
 }
 
 #[test]
 fn a_request_waits_a_day_unless_its_policy_says_otherwise() {
-    let ttl = |text| AccessPolicySpec { request_ttl: Some(lasting(text)), ..policy_spec() };
+    let ttl = |text| AccessPolicySpec {
+        request_ttl: Some(lasting(text)),
+        ..policy_spec()
+    };
     assert_eq!(request_ttl(None), Duration::from_secs(86400));
     assert_eq!(request_ttl(Some(&policy_spec())), Duration::from_secs(86400));
     assert_eq!(request_ttl(Some(&ttl("10m"))), Duration::from_secs(600));
@@ -326,7 +516,11 @@ fn kubernetes_and_curfew_themselves_are_out_of_reach() {
         ("ProtectedSubject", "system:node:n1", "team-a"),
         ("ProtectedSubject", "", "team-a"),
         ("ProtectedSubject", "system:serviceaccount:kube-system:x", "team-a"),
-        ("ProtectedSubject", "system:serviceaccount:curfew-system:operator", "team-a"),
+        (
+            "ProtectedSubject",
+            "system:serviceaccount:curfew-system:operator",
+            "team-a",
+        ),
         ("ProtectedNamespace", "alice", "kube-system"),
         ("ProtectedNamespace", "alice", "kube-anything"),
         ("ProtectedNamespace", "alice", "curfew-system"),
@@ -334,19 +528,45 @@ fn kubernetes_and_curfew_themselves_are_out_of_reach() {
     ];
     for (expected, who, target) in table {
         let obstacle = protected(&observed().home, &requester(who, &[]), &[namespace(target)]);
-        assert_eq!(obstacle.map(|obstacle| obstacle.reason).unwrap_or_default(), expected, "{who:?} {target}");
+        assert_eq!(
+            obstacle.map(|obstacle| obstacle.reason).unwrap_or_default(),
+            expected,
+            "{who:?} {target}"
+        );
     }
-    let second = protected(&observed().home, &requester("alice", &[]), &[namespace("a"), namespace("kube-public")]);
+    let second = protected(
+        &observed().home,
+        &requester("alice", &[]),
+        &[namespace("a"), namespace("kube-public")],
+    );
     assert_eq!(second.unwrap().reason, "ProtectedNamespace");
 }
 
 #[test]
 fn the_role_that_is_asked_for_must_exist_and_be_harmless_at_that_moment() {
-    let own = RoleReference { kind: RoleKind::Role, name: "own".into() };
-    let of = |role: Option<&RoleFacts>, asked| obstacles_of_asked_role(&policy_spec(), role, asked, "team-a");
+    let own = RoleReference {
+        kind: RoleKind::Role,
+        name: "own".into(),
+    };
+    fn of(role: Option<&RoleFacts>, asked: &RoleReference) -> Vec<Obstacle> {
+        obstacles_of_asked_role(&policy_spec(), role, asked, "team-a")
+    }
     assert_eq!(of(Some(&role("reader")), &cluster_role("reader")), []);
     let missing = of(None, &own);
-    assert!(missing[0].reason == "RoleMissing" && missing[0].message.contains("team-a"), "{missing:?}");
+    assert!(
+        missing[0].reason == "RoleMissing" && missing[0].message.contains("team-a"),
+        "{missing:?}"
+    );
     assert_eq!(of(None, &cluster_role("reader"))[0].reason, "RoleMissing");
-    assert_eq!(of(Some(&RoleFacts { rules: vec![], ..role("reader") }), &own)[0].reason, "RoleEmpty");
+    assert_eq!(
+        of(
+            Some(&RoleFacts {
+                rules: vec![],
+                ..role("reader")
+            }),
+            &own
+        )[0]
+        .reason,
+        "RoleEmpty"
+    );
 }

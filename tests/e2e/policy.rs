@@ -1,0 +1,831 @@
+//! What a policy allows and what it can't: nothing is granted by what is missing, misspelt, empty or not there yet, and each refusal says why.
+
+use curfew::api::condition;
+use curfew::api::{AccessPolicy, AccessRequest, DecisionEffect, EndReason, RequestPhase};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::rbac::v1::Role;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::Api;
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+
+use crate::scene::{Scene, creates, merges, name, readiness, refused, would_create};
+use crate::tools::eventually;
+use crate::world::{Case, cases};
+
+pub fn cases() -> Vec<Case> {
+    cases![
+        Shipped []:
+            case_32b_what_is_missing_misspelt_or_empty_in_a_policy_grants_nothing,
+            case_33_a_role_that_is_missing_or_empty_is_not_offered,
+            case_33a_a_role_that_plants_access_needs_a_policy_that_says_so,
+            case_34_a_role_that_the_policy_does_not_name_is_not_offered,
+            case_34_a_role_that_the_operator_may_not_bind_makes_the_policy_not_ready,
+            what_a_policy_says_and_is_not_there_yet_makes_it_not_ready,
+            what_a_request_says_and_is_not_there_yet_blocks_it,
+            a_reason_is_asked_for_as_the_policy_says_and_with_its_hint,
+            only_namespaces_that_the_policy_names_and_that_exist_are_offered,
+            a_selector_lets_a_namespace_in_while_its_labels_match,
+            nothing_is_granted_in_namespaces_of_kubernetes_or_of_curfew,
+            a_request_that_nobody_decides_in_time_ends_and_takes_no_approval,
+            a_policy_that_requires_the_code_takes_no_approval_without_it,
+            a_duration_that_is_left_out_is_the_policys_default,
+            every_message_says_what_is_the_case_and_who_is_to_act_next;
+    ]
+}
+
+/// A policy of this scene under another name.
+fn another(scene: &Scene, which: usize, fields: Value) -> Value {
+    let mut policy = scene.policy_with(fields);
+    policy["metadata"]["name"] = json!(format!("policy-{}-{which}", scene.id));
+    policy
+}
+
+fn list(items: impl IntoIterator<Item = Value>) -> String {
+    json!({"apiVersion": "v1", "kind": "List", "items": items.into_iter().collect::<Vec<_>>()}).to_string()
+}
+
+fn accepted(request: &AccessRequest) -> Option<&Condition> {
+    condition::get(&request.status.as_ref()?.conditions, condition::ACCEPTED)
+}
+
+/// Each of these policies is not Ready, for this reason and with these words; a request that names it is told so, and nobody can approve it.
+async fn grant_nothing(scene: &Scene, policies: &[(Value, &str, &str)]) {
+    // As of a client that doesn't check: what the API server doesn't know is then dropped without a word.
+    let all = list(policies.iter().map(|(policy, ..)| policy.clone()));
+    let applied = scene
+        .cluster()
+        .admin()
+        .kubectl_stdin(["apply", "--validate=false", "-f", "-"], &all)
+        .await
+        .unwrap();
+    applied.ok().unwrap_or_else(|error| panic!("{error}"));
+    for (policy, reason, says) in policies {
+        let (found, message) = readiness(&scene.policy_looked_at(name(policy)).await);
+        assert_eq!(found, *reason, "{policy}: {message}");
+        assert!(message.contains(says), "{reason}: {message}");
+    }
+    let under = |(policy, ..): &(Value, &str, &str)| scene.request_with(name(policy), json!({"policy": name(policy)}));
+    let asked = scene
+        .alice
+        .kubectl_stdin(["apply", "-f", "-"], &list(policies.iter().map(under)))
+        .await
+        .unwrap();
+    asked.ok().unwrap_or_else(|error| panic!("{error}"));
+    for (policy, _, says) in policies {
+        let looked_at = scene
+            .request_that(name(policy), "a request that was looked at", |request| {
+                accepted(request).is_some()
+            })
+            .await;
+        let accepted = accepted(&looked_at).unwrap();
+        assert_eq!(
+            (
+                accepted.status.as_str(),
+                looked_at.status.as_ref().unwrap().offer.as_ref()
+            ),
+            ("False", None)
+        );
+        if !["NotARequester", "NamespaceNotInPolicy"].contains(&accepted.reason.as_str()) {
+            assert_eq!(accepted.reason, "PolicyNotReady");
+            assert!(
+                accepted.message.contains(name(policy)) && accepted.message.contains(says),
+                "{}",
+                accepted.message
+            );
+        }
+        refused(
+            scene.decides(&scene.bob, name(policy), "approve").await,
+            "there is no offer to decide on yet",
+        );
+    }
+    scene.has_no_access().await;
+}
+
+async fn case_32b_what_is_missing_misspelt_or_empty_in_a_policy_grants_nothing(scene: Scene) {
+    let sre = format!("sre-{}", scene.id);
+    let stage = |fields: Value| {
+        let mut stage = json!({"name": "lead", "approvers": {"groups": [sre]}});
+        stage
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        json!({"approval": {"stages": [stage]}})
+    };
+    let misspelt = json!({"approval": null, "aproval": {"stages": [{"name": "lead", "approvers": {"groups": [sre]}}]}});
+    let kubectl = scene
+        .apply(scene.cluster().admin(), &scene.policy_with(misspelt.clone()))
+        .await
+        .refused()
+        .unwrap();
+    assert!(kubectl.contains("unknown field \"spec.aproval\""), "{kubectl}");
+
+    let policies: Vec<_> = [
+        (misspelt, "ApprovalMissing", "what is missing never means granted"),
+        (json!({"approval": null}), "ApprovalMissing", "add approval.stages"),
+        (json!({"approval": {}}), "ApprovalMissing", "add approval.stages"),
+        (
+            json!({"approval": {"stages": []}}),
+            "ApprovalMissing",
+            "add approval.stages",
+        ),
+        (
+            stage(json!({"approvers": {}})),
+            "NobodyApproves",
+            "stage \"lead\" names no approvers",
+        ),
+        (
+            stage(json!({"approvers": {"user": ["bob"]}})),
+            "NobodyApproves",
+            "stage \"lead\" names no approvers",
+        ),
+        (
+            stage(json!({"approvers": {"users": ["bob", "bob"]}, "required": 2})),
+            "NeverMet",
+            "requires 2 approvals and names 1",
+        ),
+        (
+            json!({"namespaces": {"selector": {}}}),
+            "EmptySelector",
+            "selects nothing",
+        ),
+        (
+            json!({"namespaces": {"selector": {"matchLabel": {"scene": scene.id}}}}),
+            "EmptySelector",
+            "selects nothing",
+        ),
+        (
+            json!({"namespaces": {"names": [scene.namespace], "selector": {}}}),
+            "EmptySelector",
+            "selects nothing",
+        ),
+        (
+            json!({"namespaces": {"selector": {"matchExpressions": [{"key": "scene", "operator": "In"}]}}}),
+            "InvalidSelector",
+            "take at least one",
+        ),
+        (json!({"namespaces": {}}), "NothingMatches", "add names or a selector"),
+        (json!({"namespaces": null}), "NothingMatches", "add names or a selector"),
+        (json!({"requesters": {}}), "NothingMatches", "requesters names nobody"),
+        (
+            json!({"defaultDuration": "2h"}),
+            "InvalidDuration",
+            "defaultDuration 2h is longer than maxDuration 1h",
+        ),
+        (json!({"reason": {"pattern": "("}}), "InvalidPattern", "reason.pattern"),
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(which, (fields, reason, says))| (another(&scene, which, fields), reason, says))
+    .collect();
+    grant_nothing(&scene, &policies).await;
+
+    // What the schema knows to be wrong is not even stored.
+    for fields in [
+        stage(json!({"approvers": null, "aprovers": {"groups": [sre]}})),
+        stage(json!({"required": 0})),
+        json!({"roles": []}),
+        json!({"roles": [{"kind": "Role", "name": "read*"}]}),
+        json!({"maxDuration": null}),
+        json!({"maxDuration": "1d"}),
+    ] {
+        let policy = another(&scene, 99, fields);
+        would_create(scene.cluster().admin(), &policy)
+            .await
+            .map(|stored| panic!("stored: {stored:?}"))
+            .unwrap_or_else(|refusal| {
+                assert!(refusal.contains("is invalid"), "{refusal}");
+            });
+    }
+}
+
+async fn what_a_policy_says_and_is_not_there_yet_makes_it_not_ready(scene: Scene) {
+    let sre = json!({"groups": [format!("sre-{}", scene.id)]});
+    let stage = json!({"name": "lead", "approvers": sre});
+    let second = json!({"name": "security", "approvers": sre});
+    let policies: Vec<_> = [
+        (json!({"clusterWide": true}), "clusterWide"),
+        (json!({"limits": {"activePerRequester": 1}}), "limits"),
+        (json!({"limits": {}}), "limits"),
+        (json!({"retention": "720h"}), "retention"),
+        (json!({"startTolerance": "5m"}), "startTolerance"),
+        (json!({"maxTotalDuration": "8h"}), "maxTotalDuration"),
+        (json!({"review": {"approvers": sre}}), "review"),
+        (json!({"approval": {"breakGlass": {}}}), "approval.breakGlass"),
+        (
+            json!({"approval": {"breakGlass": {}, "stages": [stage]}}),
+            "keep one of the two",
+        ),
+        (json!({"approval": {"stages": [stage, second]}}), "more than one stage"),
+        (
+            json!({"approval": {"order": "Parallel", "stages": [stage, second]}}),
+            "more than one stage",
+        ),
+        (
+            json!({"approval": {"stages": [{"name": "lead", "approvers": sre, "timeout": "1h"}]}}),
+            "timeout",
+        ),
+        (
+            json!({"approval": {"stages": [{"name": "lead", "approvers": sre, "escalateTo": sre}]}}),
+            "escalateTo",
+        ),
+        (json!({"deadMansSwitch": null}), "write deadMansSwitch: BestEffort"),
+        (
+            json!({"deadMansSwitch": "Required"}),
+            "write deadMansSwitch: BestEffort",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(which, (fields, says))| (another(&scene, which, fields), "NotYetSupported", says))
+    .collect();
+    grant_nothing(&scene, &policies).await;
+}
+
+async fn what_a_request_says_and_is_not_there_yet_blocks_it(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    for (request, fields, says) in [
+        (
+            "namespaces",
+            json!({"namespaces": [scene.namespace, "default"]}),
+            "more than one namespace",
+        ),
+        ("cluster-wide", json!({"clusterWide": true}), "clusterWide"),
+        ("start-time", json!({"startTime": "2030-01-01T00:00:00Z"}), "startTime"),
+        ("extends", json!({"extends": "grant-1"}), "extends"),
+    ] {
+        creates(&scene.alice, &scene.request_with(request, fields))
+            .await
+            .unwrap();
+        let message = scene.request_blocked_by(request, "NotYetSupported").await;
+        assert_eq!(
+            message,
+            format!("this version doesn't support {says} yet; make a new request without it")
+        );
+        refused(
+            scene.decides(&scene.bob, request, "approve").await,
+            "there is no offer to decide on yet",
+        );
+    }
+    scene.has_no_access().await;
+    // What is said to be off asks for nothing that isn't there.
+    scene
+        .quickly_granted(&scene.request_with("off", json!({"clusterWide": false})))
+        .await;
+}
+
+async fn case_33_a_role_that_is_missing_or_empty_is_not_offered(scene: Scene) {
+    let cluster_role =
+        |name: &str| json!({"roles": [{"kind": "Role", "name": "other"}, {"kind": "ClusterRole", "name": name}]});
+    let policies = [
+        (
+            another(&scene, 0, cluster_role("e2e-missing")),
+            "RoleMissing",
+            "ClusterRole \"e2e-missing\" doesn't exist",
+        ),
+        (
+            another(&scene, 1, cluster_role("e2e-empty")),
+            "RoleEmpty",
+            "ClusterRole \"e2e-empty\" has no rules",
+        ),
+    ];
+    for (policy, reason, says) in &policies {
+        let (found, message) = readiness(&scene.has_policy(policy).await);
+        assert_eq!(found, *reason);
+        assert!(message.contains(says), "{message}");
+        creates(
+            &scene.alice,
+            &scene.request_with(
+                name(policy),
+                json!({"policy": name(policy), "role": policy["spec"]["roles"][1]}),
+            ),
+        )
+        .await
+        .unwrap();
+        let message = scene.request_blocked_by(name(policy), "PolicyNotReady").await;
+        assert!(message.contains(says), "{message}");
+    }
+
+    // A Role is looked for in the namespace that is asked for, with each request.
+    let (admin, roles) = (scene.cluster().admin(), scene.of::<Role>(scene.cluster().admin()));
+    scene
+        .has_policy(&scene.policy_with(json!({"roles": [{"kind": "Role", "name": "other"}]})))
+        .await;
+    creates(
+        &scene.alice,
+        &scene.request_with(
+            "look",
+            json!({"policy": name(&scene.policy()), "role": {"kind": "Role", "name": "other"}}),
+        ),
+    )
+    .await
+    .unwrap();
+    let message = scene.request_blocked_by("look", "RoleMissing").await;
+    assert!(
+        message.contains(&format!(
+            "Role \"other\" doesn't exist in namespace {:?}",
+            scene.namespace
+        )),
+        "{message}"
+    );
+    creates(admin, &scene.role("other", json!([]))).await.unwrap();
+    scene.request_blocked_by("look", "RoleEmpty").await;
+    refused(
+        scene.decides(&scene.bob, "look", "approve").await,
+        "there is no offer to decide on yet",
+    );
+    scene.has_no_access().await;
+    merges(
+        &roles,
+        "other",
+        json!({"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "get"]}]}),
+    )
+    .await
+    .unwrap();
+    scene
+        .request_that("look", "an offer", |request| {
+            request.status.as_ref().is_some_and(|status| status.offer.is_some())
+        })
+        .await;
+    scene.decides(&scene.bob, "look", "approve").await.unwrap();
+    scene.active("look").await;
+    scene.has_access().await;
+}
+
+async fn case_33a_a_role_that_plants_access_needs_a_policy_that_says_so(scene: Scene) {
+    let role = json!({"kind": "ClusterRole", "name": "e2e-planter"});
+    let hazardous = |policy: &AccessPolicy| {
+        let conditions = policy.status.clone().unwrap().conditions;
+        condition::get(&conditions, condition::HAZARDOUS)
+            .map(|hazardous| (hazardous.status.clone(), hazardous.message.clone()))
+            .unwrap()
+    };
+    let marked = ("True".to_owned(), "ClusterRole \"e2e-planter\": WritesRbac".to_owned());
+    let strict = scene.has_policy(&scene.policy_with(json!({"roles": [role]}))).await;
+    let (reason, message) = readiness(&strict);
+    assert_eq!(reason, "RolePlantsAccess");
+    assert!(
+        message.contains("WritesRbac") && message.contains("allowPersistence: true"),
+        "{message}"
+    );
+    assert_eq!(hazardous(&strict), marked);
+    creates(&scene.alice, &scene.request_with("plant", json!({"role": role})))
+        .await
+        .unwrap();
+    scene.request_blocked_by("plant", "PolicyNotReady").await;
+    refused(
+        scene.decides(&scene.bob, "plant", "approve").await,
+        "there is no offer to decide on yet",
+    );
+    scene.has_no_access().await;
+
+    let allowing = scene
+        .has_policy(&scene.policy_with(json!({"roles": [role], "allowPersistence": true})))
+        .await;
+    assert_eq!(readiness(&allowing).0, "Ready");
+    assert_eq!(hazardous(&allowing), marked);
+    let offered = scene
+        .request_that("plant", "an offer", |request| {
+            request.status.as_ref().is_some_and(|status| status.offer.is_some())
+        })
+        .await;
+    assert_eq!(offered.status.unwrap().offer.unwrap().hazards, ["WritesRbac"]);
+    scene.decides(&scene.bob, "plant", "approve").await.unwrap();
+    assert_eq!(scene.active("plant").await.spec.hazards, ["WritesRbac"]);
+
+    // A Role that comes to plant access is found with the request.
+    scene.has_policy(&scene.policy()).await;
+    scene.quickly_asked(&scene.request("look")).await;
+    let planting = json!({"rules": [{"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]}]});
+    merges(&scene.of::<Role>(scene.cluster().admin()), "reader", planting)
+        .await
+        .unwrap();
+    let message = scene.request_blocked_by("look", "RolePlantsAccess").await;
+    assert!(message.contains("MintsTokens"), "{message}");
+}
+
+async fn case_34_a_role_that_the_policy_does_not_name_is_not_offered(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let outside = json!({"kind": "Role", "name": "writes-requests"});
+    // The kind is part of the name.
+    let other_kind = json!({"kind": "ClusterRole", "name": "reader"});
+    for (which, role) in [outside, other_kind].into_iter().enumerate() {
+        let (unnamed, named) = (format!("unnamed-{which}"), format!("named-{which}"));
+        creates(&scene.alice, &scene.request_with(&unnamed, json!({"role": role})))
+            .await
+            .unwrap();
+        let message = scene.request_blocked_by(&unnamed, "NoPolicyFits").await;
+        assert!(message.contains("whoever runs the cluster can add one"), "{message}");
+        creates(
+            &scene.alice,
+            &scene.request_with(&named, json!({"role": role, "policy": name(&scene.policy())})),
+        )
+        .await
+        .unwrap();
+        let message = scene.request_blocked_by(&named, "RoleNotInPolicy").await;
+        assert!(
+            message.contains(name(&scene.policy())) && message.contains(role["name"].as_str().unwrap()),
+            "{message}"
+        );
+        refused(
+            scene.decides(&scene.bob, &named, "approve").await,
+            "there is no offer to decide on yet",
+        );
+    }
+    scene.has_no_access().await;
+}
+
+async fn case_34_a_role_that_the_operator_may_not_bind_makes_the_policy_not_ready(scene: Scene) {
+    let role = json!({"kind": "ClusterRole", "name": "e2e-not-grantable"});
+    let (reason, message) = readiness(&scene.has_policy(&scene.policy_with(json!({"roles": [role]}))).await);
+    assert_eq!(reason, "RoleNotGrantable");
+    assert!(
+        message.contains("\"e2e-not-grantable\"") && message.contains("grantableRoles"),
+        "{message}"
+    );
+    creates(&scene.alice, &scene.request_with("look", json!({"role": role})))
+        .await
+        .unwrap();
+    let message = scene.request_blocked_by("look", "PolicyNotReady").await;
+    assert!(
+        message.contains("a cluster admin can add it to grantableRoles"),
+        "{message}"
+    );
+    scene.has_no_access().await;
+
+    // It isn't the operator's word alone: its own token gets no such binding out of the API server, and one of a grantable role it does.
+    let operator = scene.world.installation.operator_user().await.unwrap();
+    let binding = |role: &str| {
+        let subject = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": scene.alice.name()});
+        let mut binding = scene.binding("curfew-probe", ("ClusterRole", role), subject);
+        binding["metadata"]["labels"] = json!({"curfew.dev/grant-uid": "probe"});
+        binding["metadata"]["ownerReferences"] =
+            json!([{"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant", "name": "probe", "uid": "probe"}]);
+        binding
+    };
+    would_create(&operator, &binding("e2e-reader")).await.unwrap();
+    refused(
+        would_create(&operator, &binding("e2e-not-grantable")).await,
+        "attempting to grant RBAC permissions not currently held",
+    );
+}
+
+async fn a_reason_is_asked_for_as_the_policy_says_and_with_its_hint(scene: Scene) {
+    let rule = json!({"pattern": "^OPS-[0-9]+$", "hint": "a ticket number such as OPS-1234"});
+    scene.has_policy(&scene.policy_with(json!({"reason": rule}))).await;
+    for (request, given, reason) in [
+        ("none", Value::Null, "ReasonMissing"),
+        ("empty", json!(""), "ReasonMissing"),
+        ("blank", json!("  "), "ReasonMissing"),
+        ("other", json!("because"), "ReasonMismatch"),
+        ("nearly", json!("OPS-12x"), "ReasonMismatch"),
+        ("two-lines", json!("OPS-12\nOPS"), "ReasonMismatch"),
+    ] {
+        creates(&scene.alice, &scene.request_with(request, json!({"reason": given})))
+            .await
+            .unwrap();
+        let message = scene.request_blocked_by(request, reason).await;
+        assert!(
+            message.contains("; expected is a ticket number such as OPS-1234; make a new request"),
+            "{message}"
+        );
+    }
+    scene.has_no_access().await;
+    let grant = scene
+        .quickly_granted(&scene.request_with("ticket", json!({"reason": "OPS-1234"})))
+        .await;
+    assert_eq!(grant.spec.reason.as_deref(), Some("OPS-1234"));
+
+    scene
+        .has_policy(&scene.policy_with(json!({"reason": {"required": true}})))
+        .await;
+    creates(&scene.alice, &scene.request_with("required", json!({"reason": null})))
+        .await
+        .unwrap();
+    assert_eq!(
+        scene.request_blocked_by("required", "ReasonMissing").await,
+        "the policy requires a reason; make a new request with one"
+    );
+}
+
+fn namespace(name: &str, labels: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+}
+
+async fn only_namespaces_that_the_policy_names_and_that_exist_are_offered(scene: Scene) {
+    let later = format!("later-{}", scene.id);
+    let policy = scene.policy_with(json!({"namespaces": {"names": [scene.namespace, later]}}));
+    scene.has_policy(&policy).await;
+    creates(
+        &scene.alice,
+        &scene.request_with("unnamed", json!({"namespaces": ["default"]})),
+    )
+    .await
+    .unwrap();
+    scene.request_blocked_by("unnamed", "NoPolicyFits").await;
+    creates(
+        &scene.alice,
+        &scene.request_with("outside", json!({"namespaces": ["default"], "policy": name(&policy)})),
+    )
+    .await
+    .unwrap();
+    let message = scene.request_blocked_by("outside", "NamespaceNotInPolicy").await;
+    assert!(
+        message.contains("its namespaces don't include \"default\""),
+        "{message}"
+    );
+
+    creates(
+        &scene.alice,
+        &scene.request_with("later", json!({"namespaces": [later]})),
+    )
+    .await
+    .unwrap();
+    let message = scene.request_blocked_by("later", "NamespaceMissing").await;
+    assert!(
+        message.contains(&format!("the namespace {later:?} doesn't exist")),
+        "{message}"
+    );
+    let admin = scene.cluster().admin();
+    creates(admin, &namespace(&later, json!({}))).await.unwrap();
+    let message = scene.request_blocked_by("later", "RoleMissing").await;
+    assert!(message.contains(&format!("in namespace {later:?}")), "{message}");
+    let mut role = scene.role(
+        "reader",
+        json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}]),
+    );
+    role["metadata"]["namespace"] = json!(later);
+    creates(admin, &role).await.unwrap();
+    scene
+        .request_that("later", "an offer", |request| {
+            request.status.as_ref().is_some_and(|status| status.offer.is_some())
+        })
+        .await;
+    scene.decides(&scene.bob, "later", "approve").await.unwrap();
+    let grant = scene.active("later").await;
+    assert!(scene.alice.can("list", "configmaps", Some(&later)).await.unwrap());
+    scene.has_no_access().await;
+
+    // Gone under way: the grant ends, and nothing of Curfew's is in the way of the namespace's end.
+    let namespaces: Api<Namespace> = Api::all(admin.client().unwrap());
+    namespaces.delete(&later, &DeleteParams::default()).await.unwrap();
+    let end = scene.grant_ended(&grant).await.status.unwrap().end.unwrap();
+    assert_eq!(end.reason, EndReason::TargetGone);
+    let request = scene.request_in("later", RequestPhase::Revoked).await;
+    assert_eq!(
+        request.status.unwrap().message,
+        Some(format!("the namespace {later:?} is gone or going"))
+    );
+    eventually("the namespace is gone", async || {
+        namespaces.get_opt(&later).await.unwrap().is_none()
+    })
+    .await;
+}
+
+async fn a_selector_lets_a_namespace_in_while_its_labels_match(scene: Scene) {
+    let selector = json!({"matchLabels": {"scene": scene.id}, "matchExpressions": [{"key": "access", "operator": "In", "values": ["jit", "open"]}]});
+    let policy = scene.policy_with(json!({"namespaces": {"selector": selector}}));
+    assert_eq!(readiness(&scene.has_policy(&policy).await).0, "Ready");
+    let namespaces: Api<Namespace> = Api::all(scene.cluster().admin().client().unwrap());
+    let label = async |value: Value| {
+        merges(
+            &namespaces,
+            &scene.namespace,
+            json!({"metadata": {"labels": {"access": value}}}),
+        )
+        .await
+        .unwrap()
+    };
+
+    creates(
+        &scene.alice,
+        &scene.request_with("look", json!({"policy": name(&policy)})),
+    )
+    .await
+    .unwrap();
+    scene.request_blocked_by("look", "NamespaceNotInPolicy").await;
+    for (matching, other) in [("jit", json!("closed")), ("open", Value::Null)] {
+        label(json!(matching)).await;
+        scene
+            .request_that("look", "an offer", |request| {
+                request.status.as_ref().is_some_and(|status| status.offer.is_some())
+            })
+            .await;
+        label(other).await;
+        scene.request_blocked_by("look", "NamespaceNotInPolicy").await;
+        refused(
+            scene.decides(&scene.bob, "look", "approve").await,
+            "there is no offer to decide on yet",
+        );
+    }
+    scene.has_no_access().await;
+    label(json!("jit")).await;
+    scene
+        .request_that("look", "an offer", |request| {
+            request.status.as_ref().is_some_and(|status| status.offer.is_some())
+        })
+        .await;
+    scene.decides(&scene.bob, "look", "approve").await.unwrap();
+    scene.active("look").await;
+    scene.has_access().await;
+}
+
+async fn nothing_is_granted_in_namespaces_of_kubernetes_or_of_curfew(scene: Scene) {
+    let protected = ["kube-system", "kube-public", scene.world.installation.namespace()];
+    let role = json!({"kind": "ClusterRole", "name": "e2e-reader"});
+    scene
+        .has_policy(&scene.policy_with(json!({"namespaces": {"names": protected}})))
+        .await;
+    for target in protected {
+        creates(
+            &scene.alice,
+            &scene.request_with(target, json!({"namespaces": [target], "role": role})),
+        )
+        .await
+        .unwrap();
+        let message = scene.request_blocked_by(target, "ProtectedNamespace").await;
+        assert!(
+            message.contains(&format!("never granted in namespace {target:?}")),
+            "{message}"
+        );
+        refused(
+            scene.decides(&scene.bob, target, "approve").await,
+            "there is no offer to decide on yet",
+        );
+        assert!(!scene.alice.can("list", "configmaps", Some(target)).await.unwrap());
+    }
+}
+
+async fn a_request_that_nobody_decides_in_time_ends_and_takes_no_approval(scene: Scene) {
+    scene.has_policy(&scene.policy_with(json!({"requestTTL": "2s"}))).await;
+    creates(&scene.alice, &scene.request("look")).await.unwrap();
+    let expired = scene.request_in("look", RequestPhase::Expired).await;
+    let status = expired.status.unwrap();
+    let lived = status
+        .timeline
+        .unwrap()
+        .ended
+        .unwrap()
+        .0
+        .duration_since(expired.metadata.creation_timestamp.unwrap().0);
+    assert!(lived.as_secs() >= 2, "it ended after {lived:?}");
+    assert!(status.message.unwrap().starts_with("nobody decided it before 20"));
+    assert_eq!(
+        condition::get(&status.conditions, condition::ENDED).unwrap().reason,
+        "NotDecided"
+    );
+    scene
+        .refused(
+            &scene.bob,
+            "look",
+            "approve",
+            "this request has ended (Expired): nothing can be decided on it any more. Make a new one",
+        )
+        .await;
+    scene.has_no_access().await;
+}
+
+async fn a_policy_that_requires_the_code_takes_no_approval_without_it(scene: Scene) {
+    scene.has_policy(&scene.policy_with(json!({"requireCode": true}))).await;
+    let request = scene.quickly_asked(&scene.request("look")).await;
+    let offer = request.status.unwrap().offer.unwrap();
+    assert!(offer.require_code && offer.digest.starts_with(&offer.code) && offer.code.len() == 8);
+    let command = format!("curfew.dev/decision=approve:{}", offer.code);
+    scene.refused(&scene.bob, "look", "approve", &command).await;
+    for wrong in ["approve:", "approve:00000000", "approve:none", "approve:CODE"] {
+        refused(
+            scene.decides(&scene.bob, "look", wrong).await,
+            "the code isn't that of the offer that stands",
+        );
+    }
+    scene.has_no_access().await;
+    scene
+        .said(&scene.bob, "look", format!("approve:{}", offer.code).as_str())
+        .await;
+    let grant = scene.active("look").await;
+    assert_eq!(grant.spec.decisions[0].code, Some(offer.code));
+    let decided = scene.request_now("look").await.status.unwrap().decisions;
+    assert_eq!(decided[0].effect, DecisionEffect::Counts);
+}
+
+async fn a_duration_that_is_left_out_is_the_policys_default(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let unsaid = |name: &str| scene.request_with(name, json!({"duration": null}));
+    creates(&scene.alice, &unsaid("without")).await.unwrap();
+    let message = scene.request_blocked_by("without", "DurationMissing").await;
+    assert!(
+        message.contains("make a new request with a duration of at most 1h"),
+        "{message}"
+    );
+    scene
+        .has_policy(&scene.policy_with(json!({"defaultDuration": "1m30s"})))
+        .await;
+    let offered = scene
+        .request_that("without", "an offer", |request| {
+            request.status.as_ref().is_some_and(|status| status.offer.is_some())
+        })
+        .await;
+    assert_eq!(offered.status.unwrap().offer.unwrap().duration.as_str(), "1m30s");
+    scene.decides(&scene.bob, "without", "approve").await.unwrap();
+    let grant = scene.active("without").await;
+    assert_eq!(grant.spec.duration.as_str(), "1m30s");
+    let lasts = curfew::core::grant::deadline(&grant) - curfew::core::grant::created(&grant);
+    assert_eq!(lasts.num_seconds(), 90);
+}
+
+async fn every_message_says_what_is_the_case_and_who_is_to_act_next(scene: Scene) {
+    let two = json!({"approval": {"stages": [{"name": "lead", "required": 2, "approvers": {"users": ["zoe"], "groups": [format!("sre-{}", scene.id)]}}]}});
+    scene.has_policy(&scene.policy_with(two)).await;
+    let message = |request: &AccessRequest| request.status.as_ref().unwrap().message.clone().unwrap();
+    let sre = format!("sre-{}", scene.id);
+
+    let pending = scene.quickly_asked(&scene.request("look")).await;
+    let code = pending.status.as_ref().unwrap().offer.as_ref().unwrap().code.clone();
+    let waits = |for_whom: &str| {
+        format!("waits for {for_whom} in stage \"lead\" (users \"zoe\"; groups {sre:?}); the offer's code is {code}")
+    };
+    assert_eq!(message(&pending), waits("2 approvals"));
+    scene.decides(&scene.bob, "look", "approve").await.unwrap();
+    let half = scene
+        .request_that("look", "a word weighed", |request| {
+            !request.status.as_ref().unwrap().decisions.is_empty()
+        })
+        .await;
+    assert_eq!(message(&half), waits("1 approval"));
+    scene.decides(&scene.carol, "look", "approve").await.unwrap();
+    let active = scene.request_in("look", RequestPhase::Active).await;
+    let until = active.status.as_ref().unwrap().expires_at.as_ref().unwrap().0;
+    assert_eq!(message(&active), format!("access until {until}"));
+    scene.decides(&scene.alice, "look", "revoke").await.unwrap();
+    let given_back = scene.request_in("look", RequestPhase::Revoked).await;
+    assert_eq!(message(&given_back), format!("revoked by {:?}", scene.alice.name()));
+
+    scene.quickly_asked(&scene.request("denied")).await;
+    let no = crate::scene::Word {
+        word: "deny",
+        comment: Some("not on a Friday"),
+    };
+    scene.decides(&scene.bob, "denied", no).await.unwrap();
+    let denied = scene.request_in("denied", RequestPhase::Denied).await;
+    assert_eq!(
+        message(&denied),
+        format!("denied by {:?}: \"not on a Friday\"", scene.bob.name())
+    );
+
+    scene.quickly_asked(&scene.request("withdrawn")).await;
+    scene.decides(&scene.alice, "withdrawn", "revoke").await.unwrap();
+    let withdrawn = scene.request_in("withdrawn", RequestPhase::Withdrawn).await;
+    assert_eq!(message(&withdrawn), format!("withdrawn by {:?}", scene.alice.name()));
+
+    // What is blocked names who can change it, or what to ask for instead.
+    let policy = name(&scene.policy()).to_owned();
+    for (request, fields, reason, says) in [
+        (
+            "no-policy",
+            json!({"policy": "nowhere"}),
+            "PolicyNotFound",
+            "kubectl get accesspolicies",
+        ),
+        (
+            "no-fit",
+            json!({"namespaces": ["default"]}),
+            "NoPolicyFits",
+            "whoever runs the cluster can add one",
+        ),
+        (
+            "too-long",
+            json!({"duration": "2h"}),
+            "DurationTooLong",
+            "make a new request with at most 1h",
+        ),
+        (
+            "no-duration",
+            json!({"duration": null}),
+            "DurationMissing",
+            "make a new request with a duration of at most 1h",
+        ),
+        (
+            "no-role",
+            json!({"policy": policy, "role": {"kind": "Role", "name": "writes-requests"}}),
+            "RoleNotInPolicy",
+            "its roles don't include",
+        ),
+        (
+            "nowhere",
+            json!({"policy": policy, "namespaces": ["nowhere"]}),
+            "NamespaceMissing",
+            "the namespace \"nowhere\" doesn't exist",
+        ),
+    ] {
+        creates(&scene.alice, &scene.request_with(request, fields))
+            .await
+            .unwrap();
+        let blocked = scene.request_blocked_by(request, reason).await;
+        assert!(blocked.contains(says), "{blocked}");
+        assert_eq!(
+            message(&scene.request_now(request).await),
+            blocked,
+            "the message and the condition say the same"
+        );
+    }
+}
