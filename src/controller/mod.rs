@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures::future::{BoxFuture, Future, select_all};
+use futures::future::{BoxFuture, Future, join_all, select_all};
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
@@ -27,7 +27,7 @@ use tokio::sync::oneshot;
 
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, marks};
 use crate::cluster::backoff::Reconnect;
-use crate::cluster::call::CallError;
+use crate::cluster::call::{CallError, LIMIT};
 use crate::cluster::clock::Clock;
 use crate::cluster::newest::Newest;
 use crate::core::facts::Home;
@@ -186,7 +186,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         .run(policy::reconcile, retry, Arc::clone(&context));
     let sweep = bindings
         .watches(Api::<AccessGrant>::all(client), all(), trigger::bindings_of_grant)
-        .graceful_shutdown_on(stop)
+        .graceful_shutdown_on(stop.clone())
         .run(sweep::reconcile, retry, context);
 
     let running: Vec<BoxFuture<'static, &'static str>> = vec![
@@ -201,12 +201,21 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
             health.watching();
         }
     });
+    // A controller that never saw its objects waits for them even when it is told to end.
+    let overdue = stop.then(|()| tokio::time::sleep(LIMIT));
+    tokio::select! {
+        () = together(running) => {}
+        () = overdue => tracing::warn!("what was begun is not finished in time and is left"),
+    }
+}
+
+/// Until one controller ends, and then until the others have finished what they had begun.
+async fn together(running: Vec<BoxFuture<'static, &'static str>>) {
     let (first, _, others) = select_all(running).await;
-    tracing::info!(
-        controller = first,
-        "a controller has ended; the others finish what they have begun"
-    );
-    let _ = tokio::time::timeout(crate::cluster::call::LIMIT, futures::future::join_all(others)).await;
+    tracing::info!(controller = first, "a controller has ended; the others finish what they have begun");
+    if tokio::time::timeout(LIMIT, join_all(others)).await.is_err() {
+        tracing::warn!("what was begun is not finished in time and is left");
+    }
 }
 
 /// A controller, and the moment at which its watch has delivered all that there is.

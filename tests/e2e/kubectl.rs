@@ -42,7 +42,10 @@ pub fn cases() -> Vec<Case> {
 async fn explain_reads_well(scene: Scene) {
     let expected = [
         ("accessrequest", "asks for a role for a limited time"),
-        ("accessrequest.spec.duration", "How long access shall last, counted from the moment it is granted"),
+        (
+            "accessrequest.spec.duration",
+            "How long access shall last, counted from the moment it is granted",
+        ),
         ("accessrequest.spec.decisions.via", "What let them speak"),
         ("accesspolicy.spec.approval", "what is missing never means \"granted\""),
         ("accessgrant.status.expiresAt", "When access ends"),
@@ -57,7 +60,12 @@ async fn explain_reads_well(scene: Scene) {
     // No field is left without a description, and none is written for Rust's readers.
     for definition in curfew::api::definitions() {
         let kind = definition.spec.names.kind;
-        let schema = definition.spec.versions[0].schema.clone().unwrap().open_api_v3_schema.unwrap();
+        let schema = definition.spec.versions[0]
+            .schema
+            .clone()
+            .unwrap()
+            .open_api_v3_schema
+            .unwrap();
         described(&kind, &serde_json::to_value(schema).unwrap());
     }
 }
@@ -66,9 +74,15 @@ fn described(path: &str, schema: &Value) {
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let path = format!("{path}.{name}");
         let description = field["description"].as_str().unwrap_or_default();
-        let by_kubernetes = path.matches('.').count() == 1 && ["apiVersion", "kind", "metadata"].contains(&name.as_str());
-        let shows_no_rust = !["[`", "::", "```", "`None`", "`Some`"].iter().any(|rust| description.contains(rust));
-        assert!(by_kubernetes || (!description.is_empty() && shows_no_rust), "{path}: {description:?}");
+        let by_kubernetes =
+            path.matches('.').count() == 1 && ["apiVersion", "kind", "metadata"].contains(&name.as_str());
+        let shows_no_rust = !["[`", "::", "```", "`None`", "`Some`"]
+            .iter()
+            .any(|rust| description.contains(rust));
+        assert!(
+            by_kubernetes || (!description.is_empty() && shows_no_rust),
+            "{path}: {description:?}"
+        );
         described(&path, field);
     }
     if schema["items"].is_object() {
@@ -80,20 +94,37 @@ async fn get_shows_what_people_look_for(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let offer = scene.asked(&scene.request("look")).await.status.unwrap().offer.unwrap();
     let (header, row) = table(&scene.kubectl(&scene.bob, &["get", "areq", "look"]).await.ok().unwrap());
-    assert_eq!(header, ["NAME", "POLICY", "ROLE", "REQUESTER", "PHASE", "CODE", "ENDS", "AGE"]);
+    assert_eq!(
+        header,
+        ["NAME", "POLICY", "ROLE", "REQUESTER", "PHASE", "CODE", "ENDS", "AGE"]
+    );
     let policy = format!("policy-{}", scene.id);
-    assert_eq!(row[..6], ["look", &policy, "reader", scene.alice.name(), "Pending", &offer.code]);
+    assert_eq!(
+        row[..6],
+        ["look", &policy, "reader", scene.alice.name(), "Pending", &offer.code]
+    );
 
     scene.decides(&scene.bob, "look", "approve").await.unwrap();
     let grant = scene.active("look").await;
-    let shown = scene.kubectl(&scene.bob, &["get", "areq", "look", "-o", "wide"]).await.ok().unwrap();
+    let shown = scene
+        .kubectl(&scene.bob, &["get", "areq", "look", "-o", "wide"])
+        .await
+        .ok()
+        .unwrap();
     let (header, row) = table(&shown);
     assert_eq!(header[7..], ["AGE", "REASON", "GRANT", "MESSAGE"]);
     let ends = curfew::api::time::written(curfew::core::grant::deadline(&grant));
     assert_eq!((row[4].as_str(), row[6].as_str()), ("Active", ends.as_str()));
-    assert!(shown.contains("a test") && shown.contains(&grant.metadata.name.unwrap()) && shown.contains("access until"), "{shown}");
+    assert!(
+        shown.contains("a test") && shown.contains(&grant.metadata.name.unwrap()) && shown.contains("access until"),
+        "{shown}"
+    );
 
-    let shown = scene.kubectl(scene.cluster().admin(), &["get", "apol", &policy, "-o", "wide"]).await.ok().unwrap();
+    let shown = scene
+        .kubectl(scene.cluster().admin(), &["get", "apol", &policy, "-o", "wide"])
+        .await
+        .ok()
+        .unwrap();
     let (header, row) = table(&shown);
     assert_eq!(header, ["NAME", "READY", "REASON", "MAX", "AGE", "MESSAGE"]);
     assert_eq!(row[..4], [policy.as_str(), "True", "Ready", "1h"]);
@@ -102,8 +133,16 @@ async fn get_shows_what_people_look_for(scene: Scene) {
 async fn one_word_gets_all_three_kinds(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let grant = scene.granted(&scene.request("look")).await.metadata.name.unwrap();
-    let shown = scene.kubectl(scene.cluster().admin(), &["get", "curfew", "-o", "name"]).await.ok().unwrap();
-    for name in [format!("accesspolicy.curfew.dev/policy-{}", scene.id), "accessrequest.curfew.dev/look".into(), format!("accessgrant.curfew.dev/{grant}")] {
+    let shown = scene
+        .kubectl(scene.cluster().admin(), &["get", "curfew", "-o", "name"])
+        .await
+        .ok()
+        .unwrap();
+    for name in [
+        format!("accesspolicy.curfew.dev/policy-{}", scene.id),
+        "accessrequest.curfew.dev/look".into(),
+        format!("accessgrant.curfew.dev/{grant}"),
+    ] {
         assert!(shown.lines().any(|line| line == name), "{name} is not in:\n{shown}");
     }
 }
@@ -114,7 +153,11 @@ fn table(printed: &str) -> (Vec<String>, Vec<String>) {
     // Columns are set apart by three blanks; a cell may hold single ones.
     let mut cells = || -> Vec<String> {
         let line = lines.next().unwrap_or_else(|| panic!("a line is missing:\n{printed}"));
-        line.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
+        line.split("   ")
+            .map(str::trim)
+            .filter(|cell| !cell.is_empty())
+            .map(str::to_owned)
+            .collect()
     };
     (cells(), cells())
 }
@@ -123,26 +166,42 @@ fn table(printed: &str) -> (Vec<String>, Vec<String>) {
 
 async fn wait_returns_when_access_is_granted_and_when_it_ended(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
-    scene.asked(&scene.request_with("look", json!({"duration": "3s"}))).await;
+    scene
+        .asked(&scene.request_with("look", json!({"duration": "3s"})))
+        .await;
     let waits = async |condition: &str| {
         let condition = format!("--for=condition={condition}");
-        scene.kubectl(&scene.alice, &["wait", "accessrequest/look", &condition, "--timeout=60s"]).await
+        scene
+            .kubectl(
+                &scene.alice,
+                &["wait", "accessrequest/look", &condition, "--timeout=60s"],
+            )
+            .await
     };
-    let (granted, ended, decided) =
-        tokio::join!(waits("Granted"), waits("Ended"), scene.decides(&scene.bob, "look", "approve"));
+    let (granted, ended, decided) = tokio::join!(
+        waits("Granted"),
+        waits("Ended"),
+        scene.decides(&scene.bob, "look", "approve")
+    );
     decided.unwrap();
     assert!(granted.ok().unwrap().contains("condition met") && ended.ok().unwrap().contains("condition met"));
     let request = scene.request_in("look", RequestPhase::Expired).await;
     let conditions = request.status.unwrap().conditions;
     let ended = curfew::api::condition::get(&conditions, "Ended").unwrap();
-    assert_eq!((ended.status.as_str(), ended.reason.as_str()), ("True", "DeadlineReached"));
+    assert_eq!(
+        (ended.status.as_str(), ended.reason.as_str()),
+        ("True", "DeadlineReached")
+    );
 }
 
 async fn applying_the_same_manifest_again_changes_nothing(scene: Scene) {
     let mut policy = scene.policy();
     policy["spec"]["approval"]["stages"][0]["required"] = json!(2);
     scene.has_policy(&policy).await;
-    for (name, how) in [("here", ["apply", "-f", "-"].as_slice()), ("there", &["apply", "--server-side", "-f", "-"])] {
+    for (name, how) in [
+        ("here", ["apply", "-f", "-"].as_slice()),
+        ("there", &["apply", "--server-side", "-f", "-"]),
+    ] {
         let mut manifest = scene.request(name);
         if !scene.world.stamps() {
             manifest["spec"]["requester"] = scene.identity(&scene.alice).await;
@@ -152,9 +211,18 @@ async fn applying_the_same_manifest_again_changes_nothing(scene: Scene) {
             answer.ok().unwrap_or_else(|error| panic!("{error}"))
         };
         apply(how).await;
-        scene.request_that(name, "an offer", |request| request.status.as_ref().is_some_and(|status| status.offer.is_some())).await;
+        scene
+            .request_that(name, "an offer", |request| {
+                request.status.as_ref().is_some_and(|status| status.offer.is_some())
+            })
+            .await;
         scene.decides(&scene.bob, name, "approve").await.unwrap();
-        let weighed = |request: &AccessRequest| request.status.as_ref().is_some_and(|status| status.decisions.len() == 1);
+        let weighed = |request: &AccessRequest| {
+            request
+                .status
+                .as_ref()
+                .is_some_and(|status| status.decisions.len() == 1)
+        };
         let before = scene.request_that(name, "the word was weighed", weighed).await;
         assert_eq!(before.spec.requester.as_ref().unwrap().username, scene.alice.name());
         assert_eq!(before.spec.decisions.len(), 1);
@@ -163,7 +231,10 @@ async fn applying_the_same_manifest_again_changes_nothing(scene: Scene) {
         // And from one way of applying to the other.
         apply(&["apply", "--server-side", "-f", "-"]).await;
         let after = scene.request_now(name).await;
-        assert_eq!((after.spec, after.metadata.generation, after.status), (before.spec, before.metadata.generation, before.status));
+        assert_eq!(
+            (after.spec, after.metadata.generation, after.status),
+            (before.spec, before.metadata.generation, before.status)
+        );
     }
 }
 
@@ -174,8 +245,23 @@ async fn editing_a_request_is_refused_in_clear_words(scene: Scene) {
     let kubectl = scene.cluster().kubectl_path().to_str().unwrap();
     // The editor writes 8h over 5m; kubectl opens it again with the reason on top, and gives up when nothing more is changed.
     let scratch = format!("TMPDIR={}", scene.cluster().data_dir().display());
-    let edit = ["KUBE_EDITOR=sed -i s/5m/8h/", &scratch, kubectl, "edit", "accessrequest", "look", "--namespace", &scene.namespace];
-    let refusal = scene.alice.run_program(Path::new("/usr/bin/env"), edit).await.unwrap().refused().unwrap();
+    let edit = [
+        "KUBE_EDITOR=sed -i s/5m/8h/",
+        &scratch,
+        kubectl,
+        "edit",
+        "accessrequest",
+        "look",
+        "--namespace",
+        &scene.namespace,
+    ];
+    let refusal = scene
+        .alice
+        .run_program(Path::new("/usr/bin/env"), edit)
+        .await
+        .unwrap()
+        .refused()
+        .unwrap();
     assert!(refusal.contains("no valid changes were saved"), "{refusal}");
     let edited = std::fs::read_to_string(refusal.split('"').find(|part| part.ends_with(".yaml")).unwrap()).unwrap();
     assert!(edited.contains(because), "{edited}");
@@ -204,31 +290,70 @@ async fn the_requester_takes_a_pending_request_back_and_ends_an_active_one(scene
 // ---- the shipped roles ----
 
 async fn shipped_roles_give_what_they_say_and_no_more(scene: Scene) {
-    let viewer = scene.cluster().user(&format!("viewer-{}", scene.id)).build().await.unwrap();
+    let viewer = scene
+        .cluster()
+        .user(&format!("viewer-{}", scene.id))
+        .build()
+        .await
+        .unwrap();
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": format!("e2e-viewers-{}", scene.id)},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "curfew-viewer"},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": viewer.name()}],
     });
     creates(scene.cluster().admin(), &binding).await.unwrap();
-    eventually("the right is there", async || viewer.can("get", "accesspolicies.curfew.dev", None).await.unwrap()).await;
+    eventually("the right is there", async || {
+        viewer.can("get", "accesspolicies.curfew.dev", None).await.unwrap()
+    })
+    .await;
 
     let requests = "accessrequests";
-    may(&scene, &scene.alice, &[(requests, &["create", "get", "list", "watch", "patch"])]).await;
-    may(&scene, &scene.bob, &[(requests, &["get", "list", "watch", "patch", "update"])]).await;
+    may(
+        &scene,
+        &scene.alice,
+        &[(requests, &["create", "get", "list", "watch", "patch"])],
+    )
+    .await;
+    may(
+        &scene,
+        &scene.bob,
+        &[(requests, &["get", "list", "watch", "patch", "update"])],
+    )
+    .await;
     let reading: &[&str] = &["get", "list", "watch"];
-    may(&scene, &viewer, &[(requests, reading), ("accesspolicies", reading), ("accessgrants", reading)]).await;
+    may(
+        &scene,
+        &viewer,
+        &[
+            (requests, reading),
+            ("accesspolicies", reading),
+            ("accessgrants", reading),
+        ],
+    )
+    .await;
 }
 
 /// Of all that can be done with Curfew's kinds, `user` may do this and nothing else.
 async fn may(scene: &Scene, user: &User, allowed: &[(&str, &[&str])]) {
-    let verbs = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
+    let verbs = [
+        "get",
+        "list",
+        "watch",
+        "create",
+        "update",
+        "patch",
+        "delete",
+        "deletecollection",
+    ];
     for kind in ["accessrequests", "accesspolicies", "accessgrants"] {
         let namespace = (kind == "accessrequests").then_some(scene.namespace.as_str());
         for subresource in ["", "/status"] {
             let resource = format!("{kind}.curfew.dev{subresource}");
             for verb in verbs {
-                let expected = subresource.is_empty() && allowed.iter().any(|(allowed, verbs)| *allowed == kind && verbs.contains(&verb));
+                let expected = subresource.is_empty()
+                    && allowed
+                        .iter()
+                        .any(|(allowed, verbs)| *allowed == kind && verbs.contains(&verb));
                 let can = user.can(verb, &resource, namespace).await.unwrap();
                 assert_eq!(can, expected, "whether {} may {verb} {resource}", user.name());
             }
@@ -240,14 +365,32 @@ async fn may(scene: &Scene, user: &User, allowed: &[(&str, &[&str])]) {
 
 async fn the_operator_explains_each_of_its_options(scene: Scene) {
     let help = operator(&scene, &["--help"]).await.ok().unwrap();
-    for option in ["--listen", "--log-format", "--log-level", "--kubeconfig", "--context", "--namespace", "--version"] {
+    for option in [
+        "--listen",
+        "--log-format",
+        "--log-level",
+        "--kubeconfig",
+        "--context",
+        "--namespace",
+        "--version",
+    ] {
         assert!(help.contains(option), "{option} is not in:\n{help}");
     }
     let lines: Vec<&str> = help.lines().collect();
-    for (number, line) in lines.iter().enumerate().filter(|(_, line)| line.trim_start().starts_with('-') && line.contains("--")) {
-        assert!(lines[number + 1].trim().len() > 10, "{line} is not explained in:\n{help}");
+    for (number, line) in lines
+        .iter()
+        .enumerate()
+        .filter(|(_, line)| line.trim_start().starts_with('-') && line.contains("--"))
+    {
+        assert!(
+            lines[number + 1].trim().len() > 10,
+            "{line} is not explained in:\n{help}"
+        );
     }
-    assert!(help.contains("[env: CURFEW_LISTEN") && help.contains("[default: "), "{help}");
+    assert!(
+        help.contains("[env: CURFEW_LISTEN") && help.contains("[default: "),
+        "{help}"
+    );
     let version = operator(&scene, &["--version"]).await.ok().unwrap();
     assert_eq!(version.trim(), format!("curfew {}", env!("CARGO_PKG_VERSION")));
 }
@@ -257,15 +400,27 @@ async fn a_wrong_option_or_value_is_named_in_one_sentence(scene: Scene) {
         ("--nonsense", "unexpected argument '--nonsense'", ""),
         ("nonsense", "unexpected argument 'nonsense'", ""),
         ("--listen=here", "invalid value 'here' for '--listen", ""),
-        ("--log-format=xml", "invalid value 'xml' for '--log-format", "json, text"),
-        ("--log-level=a=b=c", "invalid value 'a=b=c' for '--log-level", "error, warn, info, debug, trace"),
+        (
+            "--log-format=xml",
+            "invalid value 'xml' for '--log-format",
+            "json, text",
+        ),
+        (
+            "--log-level=a=b=c",
+            "invalid value 'a=b=c' for '--log-level",
+            "error, warn, info, debug, trace",
+        ),
         ("--kubeconfig", "a value is required for '--kubeconfig", ""),
     ];
     for (argument, sentence, allowed) in wrong {
         let answer = operator(&scene, &[argument]).await;
         assert_eq!(answer.code, Some(2), "{argument}");
         let first = answer.stderr.lines().next().unwrap_or_default();
-        assert!(first.starts_with("error: ") && first.contains(sentence) && answer.stderr.contains(allowed), "{}", answer.stderr);
+        assert!(
+            first.starts_with("error: ") && first.contains(sentence) && answer.stderr.contains(allowed),
+            "{}",
+            answer.stderr
+        );
     }
 }
 
@@ -274,8 +429,14 @@ async fn without_a_way_to_the_api_server_the_operator_ends_with_a_sentence(scene
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let elsewhere = format!("--listen={}", taken.local_addr().unwrap());
     let attempts: [(&[&str], &[&str]); 4] = [
-        (&[listen, "--kubeconfig=/nowhere/config"], &["the kubeconfig can't be used", "/nowhere/config"]),
-        (&[listen, "--context=nowhere"], &["the kubeconfig can't be used", "nowhere"]),
+        (
+            &[listen, "--kubeconfig=/nowhere/config"],
+            &["the kubeconfig can't be used", "/nowhere/config"],
+        ),
+        (
+            &[listen, "--context=nowhere"],
+            &["the kubeconfig can't be used", "nowhere"],
+        ),
         (&[&elsewhere], &["can't be listened on", "choose another with --listen"]),
         (&["-"], &["no way to the API server was found", "give --kubeconfig"]),
     ];
@@ -288,7 +449,11 @@ async fn without_a_way_to_the_api_server_the_operator_ends_with_a_sentence(scene
             arguments => operator(&scene, arguments).await,
         };
         assert_eq!(answer.code, Some(1), "{answer:?}");
-        assert!(sentence.iter().all(|part| answer.stderr.contains(part)), "{}", answer.stderr);
+        assert!(
+            sentence.iter().all(|part| answer.stderr.contains(part)),
+            "{}",
+            answer.stderr
+        );
         assert!(!answer.stderr.contains("panicked"), "{}", answer.stderr);
     }
 }
@@ -302,12 +467,19 @@ async fn an_operator_that_cant_reach_its_api_server_goes_on_trying_and_ends_when
         "clusters": [{"name": "c", "cluster": {"server": server}}], "users": [{"name": "u", "user": {"token": "t"}}],
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
     });
-    let file = scene.cluster().data_dir().join(format!("unreachable-{}.kubeconfig", scene.id));
+    let file = scene
+        .cluster()
+        .data_dir()
+        .join(format!("unreachable-{}.kubeconfig", scene.id));
     std::fs::write(&file, kubeconfig.to_string()).unwrap();
     drop(silent);
 
     let mut command = tokio::process::Command::new(OPERATOR);
-    command.args(["--listen=127.0.0.1:0", "--kubeconfig"]).arg(&file).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .args(["--listen=127.0.0.1:0", "--kubeconfig"])
+        .arg(&file)
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     let mut child = command.spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut said = async |what: &str| {
@@ -323,7 +495,10 @@ async fn an_operator_that_cant_reach_its_api_server_goes_on_trying_and_ends_when
     let told = tokio::process::Command::new("kill").arg(&pid).status().await.unwrap();
     assert!(told.success());
     said("told to end").await;
-    let status = tokio::time::timeout(LIMIT, child.wait()).await.expect("it ends soon after it was told").unwrap();
+    let status = tokio::time::timeout(LIMIT, child.wait())
+        .await
+        .expect("it ends soon after it was told")
+        .unwrap();
     assert_eq!(status.code(), Some(0));
 }
 

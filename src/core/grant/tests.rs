@@ -484,7 +484,7 @@ fn cases(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(cases(512))]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn a_grant_is_due_from_its_deadline_on_and_never_before_whatever_its_status_says(

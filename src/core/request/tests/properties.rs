@@ -211,7 +211,7 @@ fn fate(plan: &Plan) -> Fate {
 }
 
 proptest! {
-    #![proptest_config(cases(512))]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn a_request_is_granted_exactly_when_the_naive_model_says_so(policy in policies(), all in prop::collection::vec(words(), 0..12)) {
@@ -420,7 +420,7 @@ const MISHAPS: &[Mishap] = &[
 ];
 
 proptest! {
-    #![proptest_config(cases(1024))]
+    #![proptest_config(cases(512))]
 
     #[test]
     fn there_is_an_answer_to_everything_and_the_same_one_when_asked_again(
