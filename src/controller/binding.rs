@@ -54,9 +54,13 @@ pub async fn bind(context: &Context, grant: &AccessGrant, uid: &GrantUid, target
     let record = record(&found);
     Ok(match drift(&wanted, &found) {
         None => Bound::Made(record),
-        Some(how) => Bound::Failed {
-            left: is_of_grant(uid, &[], &found).then_some(record),
+        Some(how) if is_of_grant(uid, &[], &found) => Bound::Failed {
+            left: Some(record),
             message: format!("{place} is not as Curfew makes it: {how}"),
+        },
+        Some(_) => Bound::Failed {
+            left: None,
+            message: format!("{place} was there already, is not Curfew's and was left alone; make a new request"),
         },
     })
 }
@@ -77,7 +81,8 @@ fn refusal(grant: &AccessGrant, target: &Target, error: &CallError) -> String {
     let (kind, name, namespace) = (grant.spec.role.kind, &grant.spec.role.name, &target.namespace);
     match error.kind() {
         "forbidden" => format!(
-            "the API server lets the operator bind {kind:?} {name:?} in namespace {namespace:?} not: either it is not among grantableRoles of the Helm chart, which a cluster admin can change, or an admission policy or a terminating namespace forbids it"
+            "the API server doesn't let the operator bind {kind:?} {name:?} in namespace {namespace:?}: it isn't among grantableRoles of the Helm chart, \
+             which a cluster admin can change, or an admission policy or a terminating namespace forbids it"
         ),
         _ => format!(
             "{kind:?} {name:?} can't be bound in namespace {namespace:?}; the operator's log has the API server's answer"

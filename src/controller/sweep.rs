@@ -24,7 +24,8 @@ pub async fn reconcile(binding: Arc<RoleBinding>, context: Arc<Context>) -> Resu
     let (Some(uid), Some(grant)) = (marked(&binding), grant_name(&binding)) else {
         return Ok(Action::await_change());
     };
-    let bindings = Api::<RoleBinding>::namespaced(context.client.clone(), &binding.namespace().unwrap_or_default());
+    let namespace = binding.namespace().unwrap_or_default();
+    let bindings = Api::<RoleBinding>::namespaced(context.client.clone(), &namespace);
     let (grants, name) = (Api::<AccessGrant>::all(context.client.clone()), binding.name_any());
     let (grant, binding) = futures::try_join!(
         find("reading the AccessGrant", grants.get(&grant)),
@@ -33,26 +34,21 @@ pub async fn reconcile(binding: Arc<RoleBinding>, context: Arc<Context>) -> Resu
     let Some(binding) = binding.filter(|found| marked(found).as_ref() == Some(&uid)) else {
         return Ok(Action::await_change());
     };
-    match sweep(
-        grant
-            .filter(|found| GrantUid::of(found).as_ref() == Some(&uid))
-            .as_ref(),
-        context.now(),
-    ) {
+    let grant = grant.filter(|found| GrantUid::of(found).as_ref() == Some(&uid));
+    match sweep(grant.as_ref(), &namespace, context.now()) {
         Sweep::Keep { until } => Ok(context.at(until)),
-        Sweep::Remove => {
-            tracing::warn!(
-                binding = binding.name_any(),
-                namespace = binding.namespace(),
-                "no grant explains this binding; it is deleted"
-            );
-            match revoke(&context.client, &record(&binding)).await? {
-                Revoked::Gone => {
-                    context.metrics.swept();
-                    Ok(Action::await_change())
-                }
-                Revoked::Lingers => Ok(Action::requeue(super::RETRY)),
-            }
+        Sweep::Remove => remove(&binding, &context).await,
+    }
+}
+
+async fn remove(binding: &RoleBinding, context: &Context) -> Result<Action, CallError> {
+    let (name, namespace) = (binding.name_any(), binding.namespace());
+    tracing::warn!(binding = name, namespace, "no grant explains this binding; it is deleted");
+    match revoke(&context.client, &record(binding)).await? {
+        Revoked::Gone => {
+            context.metrics.swept();
+            Ok(Action::await_change())
         }
+        Revoked::Lingers => Ok(Action::requeue(super::RETRY)),
     }
 }

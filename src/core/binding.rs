@@ -127,9 +127,12 @@ pub enum Sweep {
     Remove,
 }
 
-/// Whether a marked binding may live: only while its grant is there, has not ended, and is not past its deadline. The grant's own timer comes first.
-pub fn sweep(grant: Option<&AccessGrant>, now: DateTime<Utc>) -> Sweep {
-    let Some(grant) = grant else { return Sweep::Remove };
+/// Whether a marked binding in `namespace` may live: only while its grant is there, is for that namespace, has not ended, and is not past its deadline.
+/// The grant's own timer comes first.
+pub fn sweep(grant: Option<&AccessGrant>, namespace: &str, now: DateTime<Utc>) -> Sweep {
+    let Some(grant) = grant.filter(|grant| grant.spec.targets.iter().any(|target| target.namespace == namespace)) else {
+        return Sweep::Remove;
+    };
     let until = grant::deadline(grant) + SWEEP_DELAY;
     if grant::has_ended(grant) || until <= now { Sweep::Remove } else { Sweep::Keep { until } }
 }

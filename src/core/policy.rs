@@ -262,14 +262,14 @@ fn flaws_of_role(role: &PolicyRole, allow_persistence: bool) -> Vec<Obstacle> {
 }
 
 fn missing_role(reference: &RoleReference) -> Obstacle {
-    Obstacle::new("RoleMissing", format!("{reference} doesn't exist"))
+    Obstacle::new("RoleMissing", format!("{reference} doesn't exist; whoever looks after roles can create it"))
 }
 
 /// What keeps a role from being given to anybody, whatever the request.
 pub fn obstacles_of_role(role: &RoleFacts, allow_persistence: bool) -> Vec<Obstacle> {
     let RoleFacts { reference, uid: _, rules } = role;
     if rules.is_empty() {
-        return vec![Obstacle::new("RoleEmpty", format!("{reference} has no rules; it would give access later, when somebody adds some"))];
+        return vec![Obstacle::new("RoleEmpty", format!("{reference} has no rules; it would give access later, when somebody adds some. Whoever looks after roles can give it rules"))];
     }
     let planting: Vec<_> = hazard::hazards(rules).into_iter().filter(|hazard| hazard.plants_access()).map(Hazard::name).collect();
     if planting.is_empty() || allow_persistence {
@@ -296,13 +296,13 @@ pub struct Ask<'a> {
 pub fn out_of_scope(policy: &AccessPolicySpec, ask: Ask<'_>) -> Option<Obstacle> {
     let Ask { spec, requester, targets } = ask;
     if !identity::includes(&policy.requesters, requester) {
-        return Some(Obstacle::new("NotARequester", "its requesters don't include you"));
+        return Some(Obstacle::new("NotARequester", "its requesters don't include you; whoever runs the cluster can change that, or make a new request under another policy"));
     }
     if !policy.roles.contains(&spec.role) {
-        return Some(Obstacle::new("RoleNotInPolicy", format!("its roles don't include {}", spec.role)));
+        return Some(Obstacle::new("RoleNotInPolicy", format!("its roles don't include {}; make a new request for another role or under another policy", spec.role)));
     }
     let outside = targets.iter().find(|target| !offers_namespace(policy, target))?;
-    Some(Obstacle::new("NamespaceNotInPolicy", format!("its namespaces don't include {:?}", outside.name)))
+    Some(Obstacle::new("NamespaceNotInPolicy", format!("its namespaces don't include {:?}; make a new request for another namespace or under another policy", outside.name)))
 }
 
 fn offers_namespace(policy: &AccessPolicySpec, namespace: &NamespaceFacts) -> bool {
@@ -387,7 +387,7 @@ pub fn obstacles_of_asked_role(policy: &AccessPolicySpec, role: Option<&RoleFact
         Some(role) => obstacles_of_role(role, policy.allow_persistence),
         None => vec![match asked.kind {
             RoleKind::ClusterRole => missing_role(asked),
-            RoleKind::Role => Obstacle::new("RoleMissing", format!("{asked} doesn't exist in namespace {namespace:?}")),
+            RoleKind::Role => Obstacle::new("RoleMissing", format!("{asked} doesn't exist in namespace {namespace:?}; whoever looks after roles there can create it")),
         }],
     }
 }

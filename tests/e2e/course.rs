@@ -48,11 +48,16 @@ async fn case_01_nothing_before_approval(scene: Scene) {
 async fn case_01_nothing_while_one_of_two_approvals_is_missing(scene: Scene) {
     let approvers = json!({"groups": [format!("sre-{}", scene.id)]});
     let stage = json!({"name": "lead", "approvers": approvers, "required": 2});
-    scene.has_policy(&scene.policy_with(json!({"approval": {"stages": [stage]}}))).await;
+    scene
+        .has_policy(&scene.policy_with(json!({"approval": {"stages": [stage]}})))
+        .await;
     scene.asked(&scene.request("look")).await;
     scene.said(&scene.bob, "look", "approve").await;
     let counted = scene.request_that("look", "bob's word counted", |request| {
-        request.status.as_ref().is_some_and(|status| status.decisions.len() == 1)
+        request
+            .status
+            .as_ref()
+            .is_some_and(|status| status.decisions.len() == 1)
     });
     let status = counted.await.status.unwrap();
     assert_eq!((status.phase, status.open[0].missing), (Some(RequestPhase::Pending), 1));
@@ -71,14 +76,25 @@ async fn case_02_approval_gives_access_to_the_requester_alone(scene: Scene) {
     let binding = scene.bindings().await.remove(0);
     let subjects = binding.subjects.unwrap();
     assert_eq!(subjects.len(), 1);
-    assert_eq!((subjects[0].kind.as_str(), subjects[0].name.as_str()), ("User", scene.alice.name()));
-    assert_eq!((binding.role_ref.kind.as_str(), binding.role_ref.name.as_str()), ("Role", "reader"));
-    assert_eq!(binding.metadata.annotations.unwrap()["curfew.dev/deadline"], time::written(deadline(&grant)));
+    assert_eq!(
+        (subjects[0].kind.as_str(), subjects[0].name.as_str()),
+        ("User", scene.alice.name())
+    );
+    assert_eq!(
+        (binding.role_ref.kind.as_str(), binding.role_ref.name.as_str()),
+        ("Role", "reader")
+    );
+    assert_eq!(
+        binding.metadata.annotations.unwrap()["curfew.dev/deadline"],
+        time::written(deadline(&grant))
+    );
 }
 
 async fn case_03_access_is_gone_at_its_deadline_and_everything_says_so(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
-    let grant = scene.granted(&scene.request_with("look", json!({"duration": "8s"}))).await;
+    let grant = scene
+        .granted(&scene.request_with("look", json!({"duration": "8s"})))
+        .await;
     scene.has_access().await;
     let request = scene.request_in("look", RequestPhase::Expired).await;
     scene.has_no_access().await;
@@ -98,7 +114,9 @@ async fn case_03_access_is_gone_at_its_deadline_and_everything_says_so(scene: Sc
 
 async fn case_04_the_clock_starts_at_granting(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
-    let asked = scene.asked(&scene.request_with("look", json!({"duration": "3s"}))).await;
+    let asked = scene
+        .asked(&scene.request_with("look", json!({"duration": "3s"})))
+        .await;
     // Longer than the whole duration that was asked for.
     tokio::time::sleep(Duration::from_secs(4)).await;
     scene.decides(&scene.bob, "look", "approve").await.unwrap();
@@ -106,8 +124,14 @@ async fn case_04_the_clock_starts_at_granting(scene: Scene) {
     let status = request.status.unwrap();
     let grant = scene.grants().get(&status.grant.unwrap()).await.unwrap();
     let length = SignedDuration::from_secs(3);
-    let (asked, granted) = (asked.creation_timestamp().unwrap().0, grant.creation_timestamp().unwrap().0);
-    assert!(granted.duration_since(asked) > length, "granted {granted}, asked {asked}");
+    let (asked, granted) = (
+        asked.creation_timestamp().unwrap().0,
+        grant.creation_timestamp().unwrap().0,
+    );
+    assert!(
+        granted.duration_since(asked) > length,
+        "granted {granted}, asked {asked}"
+    );
     assert_eq!(deadline_of(&grant), granted + length);
     assert_eq!(status.timeline.unwrap().granted.unwrap().0, granted);
     let ended = grant.status.unwrap();
@@ -122,7 +146,9 @@ async fn case_07_a_request_that_nobody_decides_expires(scene: Scene) {
     let ended = request.status.clone().unwrap().timeline.unwrap().ended.unwrap().0;
     assert!(ended.duration_since(asked.creation_timestamp().unwrap().0) >= SignedDuration::from_secs(3));
     assert!(request.status.unwrap().message.unwrap().contains("nobody decided it"));
-    scene.refused(&scene.bob, "look", "approve", "this request has ended (Expired)").await;
+    scene
+        .refused(&scene.bob, "look", "approve", "this request has ended (Expired)")
+        .await;
     scene.has_no_access().await;
 }
 
@@ -133,23 +159,41 @@ async fn case_08_durations_that_make_no_sense_are_refused_with_what_is_allowed(s
         let policy = scene.policy_with(json!({"maxDuration": nonsense}));
         refused(would_create(scene.cluster().admin(), &policy).await, ALLOWED);
     }
-    let said = scene.asks(&scene.alice, &scene.request_with("look", json!({"duration": "1d"}))).await;
+    let said = scene
+        .asks(&scene.alice, &scene.request_with("look", json!({"duration": "1d"})))
+        .await;
     assert!(said.refused().unwrap().contains(ALLOWED), "kubectl shows it");
-    assert_eq!(scene.requests().list(&ListParams::default()).await.unwrap().items.len(), 0);
+    assert_eq!(
+        scene.requests().list(&ListParams::default()).await.unwrap().items.len(),
+        0
+    );
 }
 
 async fn case_08_a_duration_over_the_maximum_is_answered_with_the_maximum(scene: Scene) {
-    scene.has_policy(&scene.policy_with(json!({"maxDuration": "1h30m"}))).await;
+    scene
+        .has_policy(&scene.policy_with(json!({"maxDuration": "1h30m"})))
+        .await;
     for (name, duration) in [("a-second", "1h30m1s"), ("far", "8760h")] {
-        creates(&scene.alice, &scene.request_with(name, json!({"duration": duration}))).await.unwrap();
+        creates(&scene.alice, &scene.request_with(name, json!({"duration": duration})))
+            .await
+            .unwrap();
         let message = scene.request_blocked_by(name, "DurationTooLong").await;
-        assert!(message.contains(duration) && message.contains("at most 1h30m"), "{message}");
-        scene.refused(&scene.bob, name, "approve", "there is no offer to decide on").await;
+        assert!(
+            message.contains(duration) && message.contains("at most 1h30m"),
+            "{message}"
+        );
+        scene
+            .refused(&scene.bob, name, "approve", "there is no offer to decide on")
+            .await;
     }
-    creates(&scene.alice, &scene.request_with("none", json!({"duration": null}))).await.unwrap();
+    creates(&scene.alice, &scene.request_with("none", json!({"duration": null})))
+        .await
+        .unwrap();
     let message = scene.request_blocked_by("none", "DurationMissing").await;
     assert!(message.contains("at most 1h30m"), "{message}");
-    let longest = scene.asked(&scene.request_with("longest", json!({"duration": "90m"}))).await;
+    let longest = scene
+        .asked(&scene.request_with("longest", json!({"duration": "90m"})))
+        .await;
     assert_eq!(longest.status.unwrap().offer.unwrap().duration.as_str(), "90m");
     scene.has_no_access().await;
 }
@@ -157,26 +201,47 @@ async fn case_08_a_duration_over_the_maximum_is_answered_with_the_maximum(scene:
 /// Alice tries all the time, and the API server's own clock tells when she was let in.
 async fn case_09_two_seconds_are_two_seconds(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
-    scene.asked(&scene.request_with("look", json!({"duration": "2s"}))).await;
+    scene
+        .asked(&scene.request_with("look", json!({"duration": "2s"})))
+        .await;
     let approves = async { scene.decides(&scene.bob, "look", "approve").await.unwrap() };
     tokio::join!(uses_it_as_long_as_it_lasts(&scene), approves);
     let request = scene.request_in("look", RequestPhase::Expired).await;
-    let grant = scene.grants().get(&request.status.unwrap().grant.unwrap()).await.unwrap();
+    let grant = scene
+        .grants()
+        .get(&request.status.unwrap().grant.unwrap())
+        .await
+        .unwrap();
 
     let log = scene.cluster().audit_log().unwrap();
     let by_alice = |event: &&AuditEvent| event.user.username == scene.alice.name() && event.resource == "configmaps";
-    let last = log.iter().filter(by_alice).filter(|event| event.code == 200).map(|event| event.received).max();
+    let last = log
+        .iter()
+        .filter(by_alice)
+        .filter(|event| event.code == 200)
+        .map(|event| event.received)
+        .max();
     let approved = log.iter().find(|event| {
         event.user.username == scene.bob.name() && event.verb == "patch" && event.namespace == scene.namespace
     });
     let approved = approved.unwrap().received;
-    let gone = scene.operator_writes().into_iter().find(|event| event.verb == "delete").unwrap();
+    let gone = scene
+        .operator_writes()
+        .into_iter()
+        .find(|event| event.verb == "delete")
+        .unwrap();
     assert_on_time(&grant, gone.received);
     assert_on_time(&grant, gone.finished);
     let last = last.unwrap();
-    assert!(last.duration_since(deadline_of(&grant)) <= MARGIN, "alice was let in at {last}");
+    assert!(
+        last.duration_since(deadline_of(&grant)) <= MARGIN,
+        "alice was let in at {last}"
+    );
     let lasted = gone.finished.duration_since(approved);
-    assert!(lasted >= SignedDuration::from_secs(1), "at most a second sooner than asked, and not {lasted}");
+    assert!(
+        lasted >= SignedDuration::from_secs(1),
+        "at most a second sooner than asked, and not {lasted}"
+    );
 }
 
 async fn uses_it_as_long_as_it_lasts(scene: &Scene) {
@@ -207,7 +272,12 @@ fn assert_on_time(grant: &AccessGrant, ended: Timestamp) {
 
 /// The reasons of all events on a request.
 async fn events(scene: &Scene, request: &str) -> Vec<String> {
-    let all = scene.of::<Event>(scene.cluster().admin()).list(&ListParams::default()).await.unwrap().items;
+    let all = scene
+        .of::<Event>(scene.cluster().admin())
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .items;
     let about = |event: &Event| {
         event.regarding.as_ref().is_some_and(|regarding| {
             regarding.kind.as_deref() == Some("AccessRequest") && regarding.name.as_deref() == Some(request)

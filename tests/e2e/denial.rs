@@ -27,10 +27,22 @@ pub fn cases() -> Vec<Case> {
 async fn case_10_a_denied_request_never_writes_to_rbac(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let asked = scene.asked(&scene.request("look")).await;
-    scene.said(&scene.bob, "look", Word { word: "deny", comment: Some("not today") }).await;
+    scene
+        .said(
+            &scene.bob,
+            "look",
+            Word {
+                word: "deny",
+                comment: Some("not today"),
+            },
+        )
+        .await;
     let denied = scene.request_in("look", RequestPhase::Denied).await;
     let message = denied.status.unwrap().message.unwrap();
-    assert!(message.contains(scene.bob.name()) && message.contains("not today"), "{message}");
+    assert!(
+        message.contains(scene.bob.name()) && message.contains("not today"),
+        "{message}"
+    );
     assert_eq!(rbac_writes(&scene), [""; 0]);
     let name = grant::name(&asked.uid().unwrap());
     assert_eq!(scene.grants().get_opt(&name).await.unwrap(), None);
@@ -39,12 +51,19 @@ async fn case_10_a_denied_request_never_writes_to_rbac(scene: Scene) {
     let grant = scene.granted(&scene.request("look-again")).await;
     scene.said(&scene.bob, "look-again", "revoke").await;
     scene.grant_ended(&grant).await;
-    assert_eq!(rbac_writes(&scene), ["create", "delete"], "what is granted shows in the same log");
+    assert_eq!(
+        rbac_writes(&scene),
+        ["create", "delete"],
+        "what is granted shows in the same log"
+    );
 }
 
 fn rbac_writes(scene: &Scene) -> Vec<String> {
     let writes = scene.operator_writes().into_iter();
-    writes.filter(|event| event.group == "rbac.authorization.k8s.io").map(|event| event.verb).collect()
+    writes
+        .filter(|event| event.group == "rbac.authorization.k8s.io")
+        .map(|event| event.verb)
+        .collect()
 }
 
 async fn case_11_nothing_is_decided_after_a_denial(scene: Scene) {
@@ -53,10 +72,16 @@ async fn case_11_nothing_is_decided_after_a_denial(scene: Scene) {
     scene.said(&scene.bob, "look", "deny").await;
     scene.request_in("look", RequestPhase::Denied).await;
     for word in ["approve", "deny", "revoke"] {
-        scene.refused(&scene.carol, "look", word, "this request has ended (Denied)").await;
+        scene
+            .refused(&scene.carol, "look", word, "this request has ended (Denied)")
+            .await;
     }
-    scene.refused(&scene.bob, "look", "approve", "this request has ended (Denied)").await;
-    scene.refused(&scene.alice, "look", "revoke", "this request has ended (Denied)").await;
+    scene
+        .refused(&scene.bob, "look", "approve", "this request has ended (Denied)")
+        .await;
+    scene
+        .refused(&scene.alice, "look", "revoke", "this request has ended (Denied)")
+        .await;
     let request = scene.request_now("look").await;
     assert_eq!(request.spec.decisions.len(), 1);
     assert_eq!(request.status.unwrap().phase, Some(RequestPhase::Denied));
@@ -66,7 +91,9 @@ async fn case_11_nothing_is_decided_after_a_denial(scene: Scene) {
 async fn case_11_a_denial_stands_against_an_approval_that_came_first(scene: Scene) {
     let approvers = json!({"groups": [format!("sre-{}", scene.id)]});
     let stage = json!({"name": "lead", "approvers": approvers, "required": 2});
-    scene.has_policy(&scene.policy_with(json!({"approval": {"stages": [stage]}}))).await;
+    scene
+        .has_policy(&scene.policy_with(json!({"approval": {"stages": [stage]}})))
+        .await;
     scene.asked(&scene.request("look")).await;
     scene.said(&scene.bob, "look", "approve").await;
     scene.said(&scene.carol, "look", "deny").await;
@@ -79,14 +106,20 @@ async fn case_12_an_approver_ends_access_at_once(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let grant = scene.granted(&scene.request("look")).await;
     scene.has_access().await;
-    let word = Word { word: "revoke", comment: Some("the incident is over") };
+    let word = Word {
+        word: "revoke",
+        comment: Some("the incident is over"),
+    };
     scene.said(&scene.carol, "look", word).await;
     scene.loses_access().await;
     let end = scene.grant_ended(&grant).await.status.unwrap().end.unwrap();
     assert_eq!(end.reason, EndReason::Revoked);
     assert!(end.message.contains(scene.carol.name()), "{}", end.message);
     let request = scene.request_in("look", RequestPhase::Revoked).await;
-    assert_eq!(request.spec.decisions[1].comment.as_deref(), Some("the incident is over"));
+    assert_eq!(
+        request.spec.decisions[1].comment.as_deref(),
+        Some("the incident is over")
+    );
     scene.has_no_access().await;
 }
 
@@ -108,7 +141,14 @@ async fn case_12_access_is_revoked_by_revoking_and_by_nobody_else(scene: Scene) 
     let granted = "this request was granted already";
     scene.refused(&scene.carol, "look", "deny", granted).await;
     scene.refused(&scene.carol, "look", "approve", granted).await;
-    scene.refused(&scene.mallory, "look", "revoke", "you are not among those who may revoke this").await;
+    scene
+        .refused(
+            &scene.mallory,
+            "look",
+            "revoke",
+            "you are not among those who may revoke this",
+        )
+        .await;
     assert_eq!(scene.request_now("look").await.spec.decisions.len(), 1);
     scene.has_access().await;
 }
@@ -116,13 +156,31 @@ async fn case_12_access_is_revoked_by_revoking_and_by_nobody_else(scene: Scene) 
 async fn case_13_the_requester_withdraws_and_an_outsider_does_not(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let asked = scene.asked(&scene.request("look")).await;
-    scene.refused(&scene.mallory, "look", "revoke", "you are not among those who may revoke this").await;
-    scene.refused(&scene.alice, "look", "deny", "curfew.dev/decision=revoke").await;
+    scene
+        .refused(
+            &scene.mallory,
+            "look",
+            "revoke",
+            "you are not among those who may revoke this",
+        )
+        .await;
+    scene
+        .refused(&scene.alice, "look", "deny", "curfew.dev/decision=revoke")
+        .await;
     scene.said(&scene.alice, "look", "revoke").await;
     let request = scene.request_in("look", RequestPhase::Withdrawn).await;
     assert_eq!(request.spec.decisions.len(), 1);
-    scene.refused(&scene.bob, "look", "approve", "this request has ended (Withdrawn)").await;
-    assert_eq!(scene.grants().get_opt(&grant::name(&asked.uid().unwrap())).await.unwrap(), None);
+    scene
+        .refused(&scene.bob, "look", "approve", "this request has ended (Withdrawn)")
+        .await;
+    assert_eq!(
+        scene
+            .grants()
+            .get_opt(&grant::name(&asked.uid().unwrap()))
+            .await
+            .unwrap(),
+        None
+    );
     scene.has_no_access().await;
 }
 

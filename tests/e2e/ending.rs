@@ -41,33 +41,61 @@ async fn case_46_a_policy_deleted_during_a_grant_ends_it_only_where_the_policy_s
         policy["metadata"]["name"] = json!(name);
         scene.has_policy(&policy).await;
     }
-    let kept = scene.granted(&scene.request_with("kept", json!({"policy": keeps, "duration": "12s"}))).await;
-    let revoked = scene.granted(&scene.request_with("revoked", json!({"policy": revokes}))).await;
+    let kept = scene
+        .granted(&scene.request_with("kept", json!({"policy": keeps, "duration": "12s"})))
+        .await;
+    let revoked = scene
+        .granted(&scene.request_with("revoked", json!({"policy": revokes})))
+        .await;
     assert_eq!(scene.bindings().await.len(), 2);
     for policy in [&keeps, &revokes] {
         scene.policies().delete(policy, &DeleteParams::default()).await.unwrap();
     }
-    assert_ended(&scene, "revoked", &revoked, (RequestPhase::Revoked, EndReason::PolicyChanged)).await;
+    assert_ended(
+        &scene,
+        "revoked",
+        &revoked,
+        (RequestPhase::Revoked, EndReason::PolicyChanged),
+    )
+    .await;
     scene.has_access().await;
     assert_ended(&scene, "kept", &kept, (RequestPhase::Expired, EndReason::Expired)).await;
     scene.has_no_access().await;
 }
 
 async fn case_46_a_policy_changed_during_a_grant_ends_it_where_the_policy_says_so(scene: Scene) {
-    scene.has_policy(&scene.policy_with(json!({"onPolicyChange": "Revoke"}))).await;
+    scene
+        .has_policy(&scene.policy_with(json!({"onPolicyChange": "Revoke"})))
+        .await;
     let grant = scene.granted(&scene.request("look")).await;
     scene.has_access().await;
     let policy = scene.policy();
     let labelled = json!({"metadata": {"labels": {"touched": "yes"}}});
-    merges(&scene.policies(), policy["metadata"]["name"].as_str().unwrap(), labelled).await.unwrap();
+    merges(
+        &scene.policies(),
+        policy["metadata"]["name"].as_str().unwrap(),
+        labelled,
+    )
+    .await
+    .unwrap();
     scene.has_access().await;
-    scene.has_policy(&scene.policy_with(json!({"onPolicyChange": "Revoke", "maxDuration": "2h"}))).await;
-    assert_ended(&scene, "look", &grant, (RequestPhase::Revoked, EndReason::PolicyChanged)).await;
+    scene
+        .has_policy(&scene.policy_with(json!({"onPolicyChange": "Revoke", "maxDuration": "2h"})))
+        .await;
+    assert_ended(
+        &scene,
+        "look",
+        &grant,
+        (RequestPhase::Revoked, EndReason::PolicyChanged),
+    )
+    .await;
     scene.has_no_access().await;
 }
 
 async fn case_46_a_role_deleted_during_a_grant_ends_it_whatever_the_policy_says(scene: Scene) {
-    scene.has_policy(&scene.policy_with(json!({"onRoleChange": "Keep"}))).await;
+    scene
+        .has_policy(&scene.policy_with(json!({"onRoleChange": "Keep"})))
+        .await;
     let grant = scene.granted(&scene.request("look")).await;
     scene.has_access().await;
     let roles = scene.of::<Role>(scene.cluster().admin());
@@ -77,7 +105,11 @@ async fn case_46_a_role_deleted_during_a_grant_ends_it_whatever_the_policy_says(
 
     // The binding is gone, not merely without effect: the role comes back and alice doesn't.
     let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}]);
-    scene.apply(scene.cluster().admin(), &scene.role("reader", rules)).await.ok().unwrap();
+    scene
+        .apply(scene.cluster().admin(), &scene.role("reader", rules))
+        .await
+        .ok()
+        .unwrap();
     scene.has_no_access().await;
 }
 
@@ -85,15 +117,24 @@ async fn case_49_a_namespace_deleted_during_a_grant_leaves_the_story(scene: Scen
     scene.has_policy(&scene.policy()).await;
     let grant = scene.granted(&scene.request("look")).await;
     let namespaces = Api::<Namespace>::all(scene.cluster().admin().client().unwrap());
-    namespaces.delete(&scene.namespace, &DeleteParams::default()).await.unwrap();
+    namespaces
+        .delete(&scene.namespace, &DeleteParams::default())
+        .await
+        .unwrap();
     let ended = scene.grant_ended(&grant).await;
     let reason = ended.status.clone().unwrap().end.unwrap().reason;
-    assert!(matches!(reason, EndReason::TargetGone | EndReason::RequestDeleted), "{reason:?}");
+    assert!(
+        matches!(reason, EndReason::TargetGone | EndReason::RequestDeleted),
+        "{reason:?}"
+    );
     scene.loses_access().await;
     assert_tells_the_story(&scene, &grant, &ended);
-    watched(namespaces, &scene.namespace, "nothing holds the namespace", |namespace: Option<&Namespace>| {
-        namespace.is_none()
-    })
+    watched(
+        namespaces,
+        &scene.namespace,
+        "nothing holds the namespace",
+        |namespace: Option<&Namespace>| namespace.is_none(),
+    )
     .await;
     assert_eq!(scene.grants().get(&grant.name_any()).await.unwrap().spec, grant.spec);
 }
@@ -102,10 +143,17 @@ async fn case_50_a_request_deleted_during_its_grant_ends_it_and_the_grant_tells_
     scene.has_policy(&scene.policy()).await;
     let grant = scene.granted(&scene.request("look")).await;
     scene.has_access().await;
-    scene.kubectl(&scene.mallory, &["delete", "accessrequest", "look"]).await.ok().unwrap();
+    scene
+        .kubectl(&scene.mallory, &["delete", "accessrequest", "look"])
+        .await
+        .ok()
+        .unwrap();
     scene.loses_access().await;
     let ended = scene.grant_ended(&grant).await;
-    assert_eq!(ended.status.clone().unwrap().end.unwrap().reason, EndReason::RequestDeleted);
+    assert_eq!(
+        ended.status.clone().unwrap().end.unwrap().reason,
+        EndReason::RequestDeleted
+    );
     assert_tells_the_story(&scene, &grant, &ended);
     let message = ended.status.unwrap().end.unwrap().message;
     assert!(message.contains(&format!("{}/look", scene.namespace)), "{message}");
@@ -117,25 +165,70 @@ async fn case_50_a_finalizer_on_a_deleted_request_holds_no_access(scene: Scene) 
     scene.asked(&scene.request("pending")).await;
     let requests = scene.of::<AccessRequest>(&scene.mallory);
     for name in ["active", "pending"] {
-        merges(&requests, name, json!({"metadata": {"finalizers": ["example.com/held"]}})).await.unwrap();
+        merges(
+            &requests,
+            name,
+            json!({"metadata": {"finalizers": ["example.com/held"]}}),
+        )
+        .await
+        .unwrap();
         scene.requests().delete(name, &DeleteParams::default()).await.unwrap();
     }
     scene.loses_access().await;
-    assert_ended(&scene, "active", &grant, (RequestPhase::Withdrawn, EndReason::RequestDeleted)).await;
+    assert_ended(
+        &scene,
+        "active",
+        &grant,
+        (RequestPhase::Withdrawn, EndReason::RequestDeleted),
+    )
+    .await;
     let pending = scene.request_in("pending", RequestPhase::Withdrawn).await;
     assert!(pending.metadata.deletion_timestamp.is_some(), "it is held");
-    scene.refused(&scene.bob, "pending", "approve", "nothing can be decided on it any more").await;
+    scene
+        .refused(
+            &scene.bob,
+            "pending",
+            "approve",
+            "nothing can be decided on it any more",
+        )
+        .await;
     for name in ["active", "pending"] {
-        merges(&requests, name, json!({"metadata": {"finalizers": null}})).await.unwrap();
-        watched(scene.requests(), name, "nothing else holds it", |request: Option<&AccessRequest>| request.is_none()).await;
+        merges(&requests, name, json!({"metadata": {"finalizers": null}}))
+            .await
+            .unwrap();
+        watched(
+            scene.requests(),
+            name,
+            "nothing else holds it",
+            |request: Option<&AccessRequest>| request.is_none(),
+        )
+        .await;
     }
-    assert_eq!(scene.grants().get_opt(&grant_name(&pending.uid().unwrap())).await.unwrap(), None);
+    assert_eq!(
+        scene
+            .grants()
+            .get_opt(&grant_name(&pending.uid().unwrap()))
+            .await
+            .unwrap(),
+        None
+    );
 }
 
 async fn case_69_after_the_end_the_objects_say_who_what_when_and_by_whose_word(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
-    scene.asked(&scene.request_with("look", json!({"reason": "ticket 7", "duration": "4s"}))).await;
-    scene.said(&scene.bob, "look", Word { word: "approve", comment: Some("go ahead") }).await;
+    scene
+        .asked(&scene.request_with("look", json!({"reason": "ticket 7", "duration": "4s"})))
+        .await;
+    scene
+        .said(
+            &scene.bob,
+            "look",
+            Word {
+                word: "approve",
+                comment: Some("go ahead"),
+            },
+        )
+        .await;
     let request = scene.request_in("look", RequestPhase::Expired).await;
     let status = request.status.clone().unwrap();
     let grant = scene.grants().get(status.grant.as_ref().unwrap()).await.unwrap();
@@ -144,7 +237,11 @@ async fn case_69_after_the_end_the_objects_say_who_what_when_and_by_whose_word(s
     assert_eq!(grant.spec.decisions[0].comment.as_deref(), Some("go ahead"));
     let end = grant.status.clone().unwrap().end.unwrap();
     assert_eq!(end.reason, EndReason::Expired);
-    assert!(end.message.contains(&time::written(deadline(&grant))), "{}", end.message);
+    assert!(
+        end.message.contains(&time::written(deadline(&grant))),
+        "{}",
+        end.message
+    );
 
     assert_eq!(request.spec.requester.as_ref(), Some(&grant.spec.requester));
     assert_eq!(request.spec.decisions, grant.spec.decisions);
@@ -153,8 +250,17 @@ async fn case_69_after_the_end_the_objects_say_who_what_when_and_by_whose_word(s
     let [offered, granted, ended] = [timeline.offered, timeline.granted, timeline.ended].map(|at| at.unwrap().0);
     assert_eq!(granted, grant.creation_timestamp().unwrap().0);
     assert!(offered <= granted && granted < ended, "{offered}, {granted}, {ended}");
-    for step in [condition::ACCEPTED, condition::APPROVED, condition::GRANTED, condition::ENDED] {
-        assert_eq!(condition::get(&status.conditions, step).map(|step| step.status.as_str()), Some("True"), "{step}");
+    for step in [
+        condition::ACCEPTED,
+        condition::APPROVED,
+        condition::GRANTED,
+        condition::ENDED,
+    ] {
+        assert_eq!(
+            condition::get(&status.conditions, step).map(|step| step.status.as_str()),
+            Some("True"),
+            "{step}"
+        );
     }
     let approved = condition::get(&status.conditions, condition::APPROVED).unwrap();
     assert!(approved.message.contains(scene.bob.name()), "{}", approved.message);
@@ -163,7 +269,9 @@ async fn case_69_after_the_end_the_objects_say_who_what_when_and_by_whose_word(s
 /// Grant, seal, bind; delete, and only then say so. Nothing is written twice, and nothing is refused.
 async fn case_65_a_whole_life_is_nine_writes_in_the_order_that_is_promised(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
-    scene.granted(&scene.request_with("look", json!({"duration": "4s"}))).await;
+    scene
+        .granted(&scene.request_with("look", json!({"duration": "4s"})))
+        .await;
     scene.request_in("look", RequestPhase::Expired).await;
     let writes = scene.operator_writes();
     let refused: Vec<_> = writes.iter().filter(|event| event.code >= 300).collect();
@@ -190,18 +298,30 @@ fn told(event: &AuditEvent) -> String {
         "" => event.resource.clone(),
         subresource => format!("{}/{subresource}", event.resource),
     };
-    [Some(event.verb.as_str()), Some(&resource), phase].into_iter().flatten().collect::<Vec<_>>().join(" ")
+    [Some(event.verb.as_str()), Some(&resource), phase]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// One grant lives through it, the deadline of another comes while nothing runs, a third was deleted before.
 async fn case_43_killed_in_mid_grant_the_deadline_is_the_same_and_nothing_is_granted_again(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let deleted = scene.granted(&scene.request("deleted")).await;
-    scene.grants().delete(&deleted.name_any(), &DeleteParams::default()).await.unwrap();
+    scene
+        .grants()
+        .delete(&deleted.name_any(), &DeleteParams::default())
+        .await
+        .unwrap();
     scene.request_in("deleted", RequestPhase::Revoked).await;
-    let lives = scene.granted(&scene.request_with("lives", json!({"duration": "25s"}))).await;
+    let lives = scene
+        .granted(&scene.request_with("lives", json!({"duration": "25s"})))
+        .await;
     let binding = scene.bindings().await.remove(0);
-    let short = scene.granted(&scene.request_with("short", json!({"duration": "4s"}))).await;
+    let short = scene
+        .granted(&scene.request_with("short", json!({"duration": "4s"})))
+        .await;
 
     let operator = scene.world.installation.operator().unwrap();
     operator.kill().unwrap();
@@ -217,19 +337,32 @@ async fn case_43_killed_in_mid_grant_the_deadline_is_the_same_and_nothing_is_gra
     assert_eq!(request.expires_at, Some(time::to_kubernetes(deadline(&lives))));
     assert_ended(&scene, "lives", &lives, (RequestPhase::Expired, EndReason::Expired)).await;
     scene.has_no_access().await;
-    let late = end_of(&scene, &lives).await.duration_since(time::to_kubernetes(deadline(&lives)).0);
-    assert!(late >= SignedDuration::ZERO && late <= SignedDuration::from_secs(2), "{late} after its deadline");
+    let late = end_of(&scene, &lives)
+        .await
+        .duration_since(time::to_kubernetes(deadline(&lives)).0);
+    assert!(
+        late >= SignedDuration::ZERO && late <= SignedDuration::from_secs(2),
+        "{late} after its deadline"
+    );
 
     assert_eq!(scene.grants().get_opt(&deleted.name_any()).await.unwrap(), None);
-    assert_eq!(scene.request_now("deleted").await.status.unwrap().phase, Some(RequestPhase::Revoked));
-    let made = scene.operator_writes().into_iter().filter(|event| event.resource == "rolebindings" && event.verb == "create");
+    assert_eq!(
+        scene.request_now("deleted").await.status.unwrap().phase,
+        Some(RequestPhase::Revoked)
+    );
+    let made = scene
+        .operator_writes()
+        .into_iter()
+        .filter(|event| event.resource == "rolebindings" && event.verb == "create");
     assert_eq!(made.count(), 3, "each was bound once");
 }
 
 async fn case_67_metrics_tell_of_the_end_and_nothing_is_asked_while_nothing_changes(scene: Scene) {
     let operator = scene.world.installation.operator().unwrap();
     scene.has_policy(&scene.policy()).await;
-    scene.granted(&scene.request_with("short", json!({"duration": "4s"}))).await;
+    scene
+        .granted(&scene.request_with("short", json!({"duration": "4s"})))
+        .await;
     scene.granted(&scene.request("long")).await;
     scene.asked(&scene.request("pending")).await;
     scene.request_in("short", RequestPhase::Expired).await;
@@ -243,14 +376,18 @@ async fn case_67_metrics_tell_of_the_end_and_nothing_is_asked_while_nothing_chan
     ];
     eventually("the metrics tell of it", async || {
         let text = operator.get("/metrics").await.unwrap();
-        expected.iter().all(|(name, value)| text.lines().any(|line| line == format!("{name} {value}")))
+        expected
+            .iter()
+            .all(|(name, value)| text.lines().any(|line| line == format!("{name} {value}")))
     })
     .await;
 
     let calls = || {
         let log = scene.cluster().audit_log().unwrap().into_iter();
         let by_operator = log.filter(|event| event.user.username.ends_with(":curfew") && event.verb != "watch");
-        by_operator.map(|event| format!("{} {}", event.verb, event.uri)).collect::<Vec<_>>()
+        by_operator
+            .map(|event| format!("{} {}", event.verb, event.uri))
+            .collect::<Vec<_>>()
     };
     // What is under way comes to its end: events, and what watches bring.
     let mut before = calls().len();
@@ -273,27 +410,56 @@ async fn assert_ended(scene: &Scene, request: &str, grant: &AccessGrant, as_what
     assert_eq!(end.reason, as_what.1, "{}", end.message);
     scene.request_in(request, as_what.0).await;
     let uid = grant.uid().unwrap();
-    assert!(scene.bindings().await.iter().all(|binding| !binding.name_any().ends_with(&uid)), "its binding is gone");
+    assert!(
+        scene
+            .bindings()
+            .await
+            .iter()
+            .all(|binding| !binding.name_any().ends_with(&uid)),
+        "its binding is gone"
+    );
     end.message
 }
 
 async fn end_of(scene: &Scene, grant: &AccessGrant) -> k8s_openapi::jiff::Timestamp {
-    scene.grant_ended(grant).await.status.unwrap().end.unwrap().at.unwrap().0
+    scene
+        .grant_ended(grant)
+        .await
+        .status
+        .unwrap()
+        .end
+        .unwrap()
+        .at
+        .unwrap()
+        .0
 }
 
 /// Who asked for what, under which policy, for how long, by whose word, and that it is over: as it was granted.
 fn assert_tells_the_story(scene: &Scene, granted: &AccessGrant, ended: &AccessGrant) {
     assert_eq!((ended.uid(), &ended.spec), (granted.uid(), &granted.spec));
     let spec = &ended.spec;
-    assert_eq!((spec.requester.username.as_str(), spec.subject.name.as_str()), (scene.alice.name(), scene.alice.name()));
-    assert_eq!((spec.request.namespace.as_str(), spec.role.name.as_str()), (scene.namespace.as_str(), "reader"));
+    assert_eq!(
+        (spec.requester.username.as_str(), spec.subject.name.as_str()),
+        (scene.alice.name(), scene.alice.name())
+    );
+    assert_eq!(
+        (spec.request.namespace.as_str(), spec.role.name.as_str()),
+        (scene.namespace.as_str(), "reader")
+    );
     assert_eq!(spec.policy.name, scene.policy()["metadata"]["name"].as_str().unwrap());
     assert_eq!(spec.targets[0].namespace, scene.namespace);
-    let words: Vec<_> = spec.decisions.iter().map(|decision| (decision.verdict, decision.username.as_str())).collect();
+    let words: Vec<_> = spec
+        .decisions
+        .iter()
+        .map(|decision| (decision.verdict, decision.username.as_str()))
+        .collect();
     assert_eq!(words, [(Verdict::Approve, scene.bob.name())]);
     let status = ended.status.as_ref().unwrap();
     assert_eq!(status.bindings.len(), 1);
     assert!(status.end.as_ref().unwrap().at.is_some());
     let of = |kind| condition::get(&status.conditions, kind).map(|condition| condition.status.as_str());
-    assert_eq!((of(condition::BOUND), of(condition::ENDED)), (Some("False"), Some("True")));
+    assert_eq!(
+        (of(condition::BOUND), of(condition::ENDED)),
+        (Some("False"), Some("True"))
+    );
 }

@@ -42,7 +42,9 @@ async fn case_35_sixteen_approvals_in_the_same_moment_all_count(scene: Scene) {
     let named: Vec<_> = by_name.iter().map(User::name).collect();
     let group = format!("crowd-{}", scene.id);
     let stage = json!({"name": "all", "required": APPROVERS, "approvers": {"users": named, "groups": [group]}});
-    scene.has_policy(&scene.policy_with(json!({"approval": {"stages": [stage]}}))).await;
+    scene
+        .has_policy(&scene.policy_with(json!({"approval": {"stages": [stage]}})))
+        .await;
     scene.asked(&scene.request("look")).await;
 
     let apis: Vec<Api<AccessRequest>> = approvers.iter().map(|approver| scene.of(approver)).collect();
@@ -66,15 +68,22 @@ async fn case_36_approvals_too_many_make_one_grant_and_one_binding(scene: Scene)
     let approvers = people(&scene, 6).await;
     let group = format!("crowd-{}", scene.id);
     let stage = json!({"name": "two", "required": 2, "approvers": {"groups": [group]}});
-    scene.has_policy(&scene.policy_with(json!({"approval": {"stages": [stage]}}))).await;
+    scene
+        .has_policy(&scene.policy_with(json!({"approval": {"stages": [stage]}})))
+        .await;
     let names = ask_many(&scene, REQUESTS, json!({})).await;
 
     let apis: Vec<Api<AccessRequest>> = approvers.iter().map(|approver| scene.of(approver)).collect();
-    let words = names.iter().flat_map(|name| apis.iter().map(move |api| says(api, name, "approve")));
+    let words = names
+        .iter()
+        .flat_map(|name| apis.iter().map(move |api| says(api, name, "approve")));
     let accepted = join_all(words).await.into_iter().filter(Result::is_ok).count();
     assert!(accepted >= 2 * REQUESTS, "{accepted} approvals were taken");
 
-    let requests = all_that(&scene, REQUESTS, "Active", |request| phase(request) == Some(RequestPhase::Active)).await;
+    let requests = all_that(&scene, REQUESTS, "Active", |request| {
+        phase(request) == Some(RequestPhase::Active)
+    })
+    .await;
     assert_one_binding_each(&scene, &requests).await;
     for request in requests.values() {
         let grant = grant_of(&scene, request).await;
@@ -88,7 +97,10 @@ async fn case_37_of_an_approval_and_a_denial_one_holds(scene: Scene) {
     const REQUESTS: usize = 100;
     scene.has_policy(&scene.policy()).await;
     let names = ask_many(&scene, REQUESTS, json!({})).await;
-    let (bob, carol) = (scene.of::<AccessRequest>(&scene.bob), scene.of::<AccessRequest>(&scene.carol));
+    let (bob, carol) = (
+        scene.of::<AccessRequest>(&scene.bob),
+        scene.of::<AccessRequest>(&scene.carol),
+    );
     let races = names.iter().enumerate().map(async |(number, name)| {
         let approve = async { says(&bob, name, "approve").await };
         let deny = async {
@@ -102,14 +114,30 @@ async fn case_37_of_an_approval_and_a_denial_one_holds(scene: Scene) {
     let settled = |request: &AccessRequest| matches!(phase(request), Some(RequestPhase::Active | RequestPhase::Denied));
     let requests = all_that(&scene, REQUESTS, "Active or Denied", settled).await;
     let writes = scene.operator_writes();
-    let bound: BTreeSet<_> = writes.iter().filter(|event| event.resource == "rolebindings").map(|event| event.name.clone()).collect();
+    let bound: BTreeSet<_> = writes
+        .iter()
+        .filter(|event| event.resource == "rolebindings")
+        .map(|event| event.name.clone())
+        .collect();
     let (mut granted, mut denied) = (vec![], 0);
     for (name, (approved, refused)) in names.iter().zip(answers) {
         let request = &requests[name];
-        let said_no = request.spec.decisions.iter().any(|decision| decision.verdict == Verdict::Deny);
+        let said_no = request
+            .spec
+            .decisions
+            .iter()
+            .any(|decision| decision.verdict == Verdict::Deny);
         assert_eq!(said_no, refused.is_ok(), "{name}: what was accepted is stored");
-        assert_eq!(request.spec.decisions.len(), usize::from(approved.is_ok()) + usize::from(refused.is_ok()), "{name}");
-        let grant = scene.grants().get_opt(&grant::name(&request.uid().unwrap())).await.unwrap();
+        assert_eq!(
+            request.spec.decisions.len(),
+            usize::from(approved.is_ok()) + usize::from(refused.is_ok()),
+            "{name}"
+        );
+        let grant = scene
+            .grants()
+            .get_opt(&grant::name(&request.uid().unwrap()))
+            .await
+            .unwrap();
         match phase(request) {
             Some(RequestPhase::Active) => {
                 assert!(!said_no, "{name} is Active, and a denial was stored before the seal");
@@ -125,15 +153,30 @@ async fn case_37_of_an_approval_and_a_denial_one_holds(scene: Scene) {
                     let uid = grant::GrantUid::of(&grant).unwrap();
                     assert!(!bound.contains(&binding::name(&uid)), "{name} was denied and bound");
                     let status = scene.grant_ended(&grant).await.status.unwrap();
-                    assert_eq!((status.end.unwrap().reason, status.bindings.len()), (EndReason::Denied, 0), "{name}");
+                    assert_eq!(
+                        (status.end.unwrap().reason, status.bindings.len()),
+                        (EndReason::Denied, 0),
+                        "{name}"
+                    );
                 }
             }
         }
     }
-    let granted: BTreeMap<_, _> = granted.into_iter().map(|request| (request.name_any(), request)).collect();
+    let granted: BTreeMap<_, _> = granted
+        .into_iter()
+        .map(|request| (request.name_any(), request))
+        .collect();
     assert_one_binding_each(&scene, &granted).await;
-    assert_eq!(bound.len(), granted.len(), "nothing was ever bound but what is bound now");
-    assert!(denied > 0 && !granted.is_empty(), "{denied} denied, {} granted: no race", granted.len());
+    assert_eq!(
+        bound.len(),
+        granted.len(),
+        "nothing was ever bound but what is bound now"
+    );
+    assert!(
+        denied > 0 && !granted.is_empty(),
+        "{denied} denied, {} granted: no race",
+        granted.len()
+    );
 }
 
 /// The operator sleeps while people speak, and sees all their words at once.
@@ -168,7 +211,12 @@ async fn case_37_whatever_was_stored_before_the_operator_looks_a_no_wins(scene: 
     }
     scene.has_access().await;
     let writes = scene.operator_writes();
-    let made = |resource: &str| writes.iter().filter(|event| event.resource == resource && event.verb == "create").count();
+    let made = |resource: &str| {
+        writes
+            .iter()
+            .filter(|event| event.resource == resource && event.verb == "create")
+            .count()
+    };
     assert_eq!((made("accessgrants"), made("rolebindings")), (1, 1));
 }
 
@@ -176,12 +224,18 @@ async fn case_37a_a_grant_deleted_ends_access_and_is_never_made_again(scene: Sce
     scene.has_policy(&scene.policy()).await;
     let grant = scene.granted(&scene.request("look")).await;
     scene.has_access().await;
-    scene.grants().delete(&grant.name_any(), &DeleteParams::default()).await.unwrap();
+    scene
+        .grants()
+        .delete(&grant.name_any(), &DeleteParams::default())
+        .await
+        .unwrap();
     scene.loses_access().await;
     let request = scene.request_in("look", RequestPhase::Revoked).await;
     let message = request.status.unwrap().message.unwrap();
     assert!(message.contains("its AccessGrant was deleted"), "{message}");
-    scene.refused(&scene.bob, "look", "approve", "this request has ended (Revoked)").await;
+    scene
+        .refused(&scene.bob, "look", "approve", "this request has ended (Revoked)")
+        .await;
 
     // Another one, granted after it, shows that the operator had every occasion.
     scene.granted(&scene.request("look-again")).await;
@@ -194,8 +248,13 @@ async fn case_38_two_hundred_requests_approved_together(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let names = ask_many(&scene, REQUESTS, json!({})).await;
     let bob = scene.of::<AccessRequest>(&scene.bob);
-    try_join_all(names.iter().map(|name| says(&bob, name, "approve"))).await.unwrap();
-    let requests = all_that(&scene, REQUESTS, "Active", |request| phase(request) == Some(RequestPhase::Active)).await;
+    try_join_all(names.iter().map(|name| says(&bob, name, "approve")))
+        .await
+        .unwrap();
+    let requests = all_that(&scene, REQUESTS, "Active", |request| {
+        phase(request) == Some(RequestPhase::Active)
+    })
+    .await;
     assert_one_binding_each(&scene, &requests).await;
     assert!(scene.alice_may().await);
 }
@@ -207,7 +266,14 @@ async fn people(scene: &Scene, number: usize) -> Vec<User> {
     let (sre, crowd) = (format!("sre-{}", scene.id), format!("crowd-{}", scene.id));
     let built = (0..number).map(async |number| {
         let name = format!("approver-{number}-{}", scene.id);
-        scene.world.cluster.user(&name).groups([&sre, &crowd]).build().await.unwrap()
+        scene
+            .world
+            .cluster
+            .user(&name)
+            .groups([&sre, &crowd])
+            .build()
+            .await
+            .unwrap()
     });
     join_all(built).await
 }
@@ -220,14 +286,23 @@ async fn ask_many(scene: &Scene, number: usize, fields: Value) -> Vec<String> {
         let request = serde_json::from_value(scene.request_with(name, fields.clone())).unwrap();
         alice.create(&PostParams::default(), &request).await
     });
-    stream::iter(asking).buffer_unordered(AT_ONCE).try_collect::<Vec<_>>().await.unwrap();
+    stream::iter(asking)
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<Vec<_>>()
+        .await
+        .unwrap();
     let offered = |request: &AccessRequest| request.status.as_ref().is_some_and(|status| status.offer.is_some());
     all_that(scene, number, "an offer", offered).await;
     names
 }
 
 async fn says(api: &Api<AccessRequest>, name: &str, word: &str) -> Result<AccessRequest, String> {
-    merges(api, name, json!({"metadata": {"annotations": {"curfew.dev/decision": word}}})).await
+    merges(
+        api,
+        name,
+        json!({"metadata": {"annotations": {"curfew.dev/decision": word}}}),
+    )
+    .await
 }
 
 /// Watches this scene's requests until so many are as they should be; gives those, by name.
@@ -243,14 +318,22 @@ async fn all_that(
         while found.len() < number {
             let request = changes.try_next().await.unwrap().unwrap();
             let name = request.name_any();
-            let (into, out_of) = if holds(&request) { (&mut found, &mut others) } else { (&mut others, &mut found) };
+            let (into, out_of) = if holds(&request) {
+                (&mut found, &mut others)
+            } else {
+                (&mut others, &mut found)
+            };
             out_of.remove(&name);
             into.insert(name, request);
         }
     };
     if tokio::time::timeout(LIMIT, watching).await.is_err() {
         let first: Vec<_> = others.values().take(3).collect();
-        panic!("not within {} s: {what}; {} of {number} requests are, and not {first:#?}", LIMIT.as_secs(), found.len());
+        panic!(
+            "not within {} s: {what}; {} of {number} requests are, and not {first:#?}",
+            LIMIT.as_secs(),
+            found.len()
+        );
     }
     found
 }
@@ -259,7 +342,12 @@ async fn all_that(
 async fn assert_one_binding_each(scene: &Scene, requests: &BTreeMap<String, AccessRequest>) {
     let all = scene.grants().list(&ListParams::default()).await.unwrap().items;
     let of_scene = |grant: &&AccessGrant| grant.spec.request.namespace == scene.namespace;
-    let active = |grant: &&AccessGrant| grant.status.as_ref().is_some_and(|status| status.phase == Some(GrantPhase::Active));
+    let active = |grant: &&AccessGrant| {
+        grant
+            .status
+            .as_ref()
+            .is_some_and(|status| status.phase == Some(GrantPhase::Active))
+    };
     let mut wanted = BTreeSet::new();
     for grant in all.iter().filter(of_scene).filter(active) {
         let request = &requests[&grant.spec.request.name];
@@ -269,7 +357,12 @@ async fn assert_one_binding_each(scene: &Scene, requests: &BTreeMap<String, Acce
         wanted.insert((bindings[0].name.clone(), bindings[0].uid.clone()));
     }
     assert_eq!(wanted.len(), requests.len(), "one grant each");
-    let there: BTreeSet<_> = scene.bindings().await.iter().map(|binding| (binding.name_any(), binding.uid().unwrap())).collect();
+    let there: BTreeSet<_> = scene
+        .bindings()
+        .await
+        .iter()
+        .map(|binding| (binding.name_any(), binding.uid().unwrap()))
+        .collect();
     assert_eq!(there, wanted);
 }
 
@@ -279,9 +372,18 @@ fn phase(request: &AccessRequest) -> Option<RequestPhase> {
 
 async fn grant_of(scene: &Scene, request: &AccessRequest) -> AccessGrant {
     let name = request.status.clone().unwrap().grant.unwrap();
-    watched(scene.grants(), &name, "the grant", |grant: Option<&AccessGrant>| grant.is_some()).await.unwrap()
+    watched(scene.grants(), &name, "the grant", |grant: Option<&AccessGrant>| {
+        grant.is_some()
+    })
+    .await
+    .unwrap()
 }
 
 fn usernames(grant: &AccessGrant) -> BTreeSet<String> {
-    grant.spec.decisions.iter().map(|decision| decision.username.clone()).collect()
+    grant
+        .spec
+        .decisions
+        .iter()
+        .map(|decision| decision.username.clone())
+        .collect()
 }

@@ -231,21 +231,22 @@ fn the_owner_names_the_grant() {
 fn the_sweep_keeps_a_binding_until_just_after_its_deadline_and_only_while_its_grant_stands() {
     let grant = bound().grant;
     let until = at(1800) + SWEEP_DELAY;
-    assert_eq!(sweep(Some(&grant), at(0)), Sweep::Keep { until });
+    assert_eq!(sweep(Some(&grant), "team-a", at(0)), Sweep::Keep { until });
     assert_eq!(
-        sweep(Some(&grant), at(1800)),
+        sweep(Some(&grant), "team-a", at(1800)),
         Sweep::Keep { until },
         "the grant's own timer comes first"
     );
-    assert_eq!(sweep(Some(&grant), until), Sweep::Remove);
-    assert_eq!(sweep(None, at(0)), Sweep::Remove);
+    assert_eq!(sweep(Some(&grant), "team-a", until), Sweep::Remove);
+    assert_eq!(sweep(None, "team-a", at(0)), Sweep::Remove);
+    assert_eq!(sweep(Some(&grant), "team-b", at(0)), Sweep::Remove, "it is for another namespace");
     let mut ended = grant.clone();
     ended.status.as_mut().unwrap().phase = Some(GrantPhase::Ended);
-    assert_eq!(sweep(Some(&ended), at(0)), Sweep::Remove);
+    assert_eq!(sweep(Some(&ended), "team-a", at(0)), Sweep::Remove);
     let mut promising = grant;
     promising.status.as_mut().unwrap().expires_at = Some(written(1_000_000));
     assert_eq!(
-        sweep(Some(&promising), until),
+        sweep(Some(&promising), "team-a", until),
         Sweep::Remove,
         "the status moves no deadline"
     );

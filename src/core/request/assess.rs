@@ -1,0 +1,169 @@
+//! From a request to an offer: which policy it is under, and everything that stands in the way.
+
+use super::Observed;
+use super::target_names;
+use crate::api::condition;
+use crate::api::{AccessPolicy, AccessRequest, AccessRequestSpec, GoDuration, Offer, PolicyReference, Requester};
+use crate::core::facts::{NamespaceFacts, RoleFacts};
+use crate::core::policy::{self, Ask, Obstacle};
+use crate::core::{hazard, offer};
+
+/// What stands between a request and an offer, or the offer.
+pub(super) enum Assessment<'a> {
+    /// It can't be offered any more.
+    Over { reason: &'static str, message: String },
+    /// It can't be offered now.
+    Blocked { policy: Option<&'a AccessPolicy>, obstacle: Obstacle },
+    /// It can be decided.
+    Offered(Box<Offered<'a>>),
+}
+
+/// An offer and all that it rests on.
+pub(super) struct Offered<'a> {
+    pub(super) policy: &'a AccessPolicy,
+    pub(super) requester: &'a Requester,
+    pub(super) role: &'a RoleFacts,
+    pub(super) offer: Offer,
+}
+
+/// What stands between a request and an offer, or the offer.
+pub(super) fn assess(observed: &Observed) -> Assessment<'_> {
+    let Observed { request, policies, role, targets, grant: _, left_behind: _, home } = observed;
+    let blocked = |policy, obstacle| Assessment::Blocked { policy, obstacle };
+    let Some(requester) = &request.spec.requester else {
+        return blocked(None, Obstacle::new("RequesterMissing", "nobody's name stands on it; the API server's stamp is missing: ask the cluster's admins"));
+    };
+    let first = unsupported(&request.spec).or_else(|| missing_target(request, targets)).or_else(|| policy::protected(home, requester, targets));
+    if let Some(obstacle) = first {
+        return blocked(None, obstacle);
+    }
+    let frozen = request.status.as_ref().map(|status| (status.policy.as_ref(), status.targets.as_slice()));
+    if let Some((Some(_), frozen)) = frozen
+        && let Some((_, target)) = frozen.iter().zip(targets).find(|(before, now)| before.uid != now.uid)
+    {
+        return Assessment::Over { reason: "TargetGone", message: format!("the namespace {:?} was replaced by another of the same name; make a new request", target.name) };
+    }
+    let ask = Ask { spec: &request.spec, requester, targets };
+    let policy = match choose(policies, frozen.and_then(|(policy, _)| policy), ask) {
+        Ok(policy) => policy,
+        Err(Choice::Over(message)) => return Assessment::Over { reason: "PolicyGone", message },
+        Err(Choice::Blocked(obstacle)) => return blocked(None, obstacle),
+    };
+    let usable = not_ready(policy)
+        .or_else(|| policy::out_of_scope(&policy.spec, ask).map(|obstacle| about(policy, obstacle)))
+        .or_else(|| policy::out_of_bounds(&policy.spec, &request.spec));
+    if let Some(obstacle) = usable {
+        return blocked(Some(policy), obstacle);
+    }
+    let namespace = targets.first().map(|target| target.name.as_str()).unwrap_or_default();
+    if let Some(obstacle) = policy::obstacles_of_asked_role(&policy.spec, role.as_ref(), &request.spec.role, namespace).into_iter().next() {
+        return blocked(Some(policy), obstacle);
+    }
+    match (role, policy::duration(&policy.spec, &request.spec), policy::stage(&policy.spec)) {
+        (Some(role), Ok(duration), Some(_)) => {
+            let offer = make_offer(request, policy, role, targets, duration.clone());
+            Assessment::Offered(Box::new(Offered { policy, requester, role, offer }))
+        }
+        _ => blocked(Some(policy), Obstacle::new("PolicyNotReady", format!("the policy {:?} can't be used", name_of(policy)))),
+    }
+}
+
+fn make_offer(request: &AccessRequest, policy: &AccessPolicy, role: &RoleFacts, targets: &[NamespaceFacts], duration: GoDuration) -> Offer {
+    let digest = offer::digest(offer::Terms {
+        request: (request.metadata.uid.as_deref().unwrap_or_default(), &request.spec),
+        policy: (policy.metadata.uid.as_deref().unwrap_or_default(), &policy.spec),
+        role,
+        targets,
+    });
+    Offer {
+        code: offer::code(&digest),
+        digest,
+        duration,
+        require_code: policy.spec.require_code,
+        require_direct: policy.spec.require_direct,
+        hazards: hazard::hazards(&role.rules).into_iter().map(|hazard| hazard.name().to_owned()).collect(),
+    }
+}
+
+/// What is declared in the API and not there yet. The struct is taken apart in full: a field that nobody thought of doesn't compile.
+fn unsupported(spec: &AccessRequestSpec) -> Option<Obstacle> {
+    let AccessRequestSpec { policy: _, role: _, namespaces, cluster_wide, duration: _, start_time, extends, reason: _, requester: _, decisions: _ } = spec;
+    let what = [
+        (namespaces.as_ref().is_some_and(|names| names.len() > 1), "more than one namespace"),
+        (*cluster_wide == Some(true), "clusterWide"),
+        (start_time.is_some(), "startTime"),
+        (extends.is_some(), "extends"),
+    ];
+    let (_, what) = what.into_iter().find(|(set, _)| *set)?;
+    Some(Obstacle::new("NotYetSupported", format!("this version doesn't support {what} yet; make a new request without it")))
+}
+
+fn missing_target(request: &AccessRequest, targets: &[NamespaceFacts]) -> Option<Obstacle> {
+    let names = target_names(request);
+    if let Some(name) = names.iter().find(|name| !targets.iter().any(|target| target.name == **name)) {
+        return Some(Obstacle::new("NamespaceMissing", format!("the namespace {name:?} doesn't exist; it goes on when somebody creates it, or make a new request for another")));
+    }
+    let terminating = targets.iter().find(|target| target.terminating)?;
+    Some(Obstacle::new("NamespaceTerminating", format!("the namespace {:?} is being deleted; make a new request for another", terminating.name)))
+}
+
+enum Choice {
+    Over(String),
+    Blocked(Obstacle),
+}
+
+/// The policy that a request is under: the one chosen before, the one it names, or the only one that fits.
+fn choose<'a>(policies: &'a [AccessPolicy], frozen: Option<&PolicyReference>, ask: Ask<'_>) -> Result<&'a AccessPolicy, Choice> {
+    if let Some(PolicyReference { name, uid }) = frozen {
+        let same = policies.iter().find(|policy| policy.metadata.uid.as_ref() == Some(uid));
+        return same.ok_or_else(|| Choice::Over(format!("the policy {name:?} was deleted; make a new request")));
+    }
+    if let Some(name) = &ask.spec.policy {
+        let named = policies.iter().find(|policy| policy.metadata.name.as_ref() == Some(name));
+        return named.ok_or_else(|| Choice::Blocked(Obstacle::new("PolicyNotFound", format!("there is no AccessPolicy {name:?}; kubectl get accesspolicies shows those that there are"))));
+    }
+    choose_unnamed(policies, ask).map_err(Choice::Blocked)
+}
+
+fn choose_unnamed<'a>(policies: &'a [AccessPolicy], ask: Ask<'_>) -> Result<&'a AccessPolicy, Obstacle> {
+    // Access without approval is never chosen for somebody who didn't ask for it by name.
+    let in_scope: Vec<_> = policies
+        .iter()
+        .filter(|policy| policy.spec.approval.as_ref().is_none_or(|approval| approval.break_glass.is_none()))
+        .filter(|policy| policy::out_of_scope(&policy.spec, ask).is_none())
+        .collect();
+    let fitting: Vec<_> = in_scope.iter().copied().filter(|policy| policy::out_of_bounds(&policy.spec, ask.spec).is_none()).collect();
+    match (fitting.as_slice(), in_scope.as_slice()) {
+        ([policy], _) | ([], [policy]) => Ok(policy),
+        ([], []) => Err(Obstacle::new(
+            "NoPolicyFits",
+            format!("no AccessPolicy lets you ask for {} there; whoever runs the cluster can add one", ask.spec.role),
+        )),
+        ([], several) | (several, _) => {
+            let mut names: Vec<_> = several.iter().map(|policy| format!("{:?}", name_of(policy))).collect();
+            names.sort_unstable();
+            Err(Obstacle::new("SeveralPoliciesFit", format!("more than one AccessPolicy fits ({}); make a new request that names one in spec.policy", names.join(", "))))
+        }
+    }
+}
+
+/// A policy may be used only while its Ready condition says so of its present generation. That condition vetoes; what it rests on is checked here again.
+fn not_ready(policy: &AccessPolicy) -> Option<Obstacle> {
+    let name = name_of(policy);
+    let conditions = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    match condition::get(conditions, condition::READY) {
+        Some(ready) if ready.observed_generation != policy.metadata.generation => Some(Obstacle::new("PolicyNotReady", format!("the policy {name:?} is being checked"))),
+        Some(ready) if ready.status == "True" => None,
+        Some(ready) => Some(Obstacle::new("PolicyNotReady", format!("the policy {name:?} is not Ready, and whoever runs the cluster can change that: {}", ready.message))),
+        None => Some(Obstacle::new("PolicyNotReady", format!("the policy {name:?} is being checked"))),
+    }
+}
+
+fn about(policy: &AccessPolicy, obstacle: Obstacle) -> Obstacle {
+    Obstacle { message: format!("the policy {:?} doesn't fit: {}", name_of(policy), obstacle.message), ..obstacle }
+}
+
+pub(super) fn name_of(policy: &AccessPolicy) -> &str {
+    policy.metadata.name.as_deref().unwrap_or_default()
+}
+
