@@ -84,7 +84,7 @@ async fn policies(request: &AccessRequest, context: &Context) -> Result<Vec<Acce
         .as_ref()
         .and_then(|status| status.policy.as_ref())
         .map(|policy| &policy.name);
-    match chosen.or(request.spec.policy.as_ref()) {
+    match request.spec.policy.as_ref().or(chosen) {
         Some(name) => Ok(read::policy(&context.client, name).await?.into_iter().collect()),
         None => read::policies(&context.client).await,
     }

@@ -42,7 +42,7 @@ pub enum Outcome {
         /// How many.
         missing: i32,
     },
-    /// Enough people approved; these decisions (by their place) carried it.
+    /// Enough people approved; these decisions (by their place), the first that were enough, carried it.
     Approved {
         /// The places, in the order of the decisions.
         by: Vec<usize>,
@@ -94,7 +94,10 @@ pub fn weigh(rules: Rules<'_>, decisions: &[Decision]) -> Weighing {
             Err(reason) => Effect { counts: false, reason },
         });
     }
-    let missing = required(rules.stage).max(1).saturating_sub(i32::try_from(by.len()).unwrap_or(i32::MAX));
+    let required = required(rules.stage).max(1);
+    let missing = required.saturating_sub(i32::try_from(by.len()).unwrap_or(i32::MAX));
+    // Those that came first carry it; whoever comes later changes nothing of what was granted.
+    by.truncate(usize::try_from(required).unwrap_or(usize::MAX));
     let outcome = match end {
         Some(end) => end,
         None if missing > 0 => Outcome::Waiting { missing },

@@ -62,6 +62,11 @@ pub fn has_ended(grant: &AccessGrant) -> bool {
     grant.status.as_ref().and_then(|status| status.phase) == Some(GrantPhase::Ended)
 }
 
+/// Whether its bindings were made and recorded.
+fn is_bound(grant: &AccessGrant) -> bool {
+    grant.status.as_ref().is_some_and(|status| status.phase.is_some())
+}
+
 /// Why a grant is to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Why {
@@ -141,7 +146,7 @@ pub fn decide(observed: &Observed) -> Plan {
     }
     let why = revoked(&grant.spec, request)
         .or_else(|| target_gone(&grant.spec.targets, targets))
-        .or_else(|| role_changed(&grant.spec.role, role.as_ref()))
+        .or_else(|| role_changed(&grant.spec.role, role.as_ref(), is_bound(grant)))
         .or_else(|| policy_changed(&grant.spec.policy, policy.as_ref()));
     match why {
         Some(why) => Plan::End(why),
@@ -180,13 +185,18 @@ fn revoked(spec: &AccessGrantSpec, request: &AccessRequest) -> Option<Why> {
 }
 
 fn target_gone(granted: &[Target], seen: &[TargetSeen]) -> Option<Why> {
-    let now = seen.iter().map(|TargetSeen { namespace, binding: _ }| namespace.as_ref());
-    let gone = granted.iter().zip(now).find(|(granted, now)| now.is_none_or(|now| now.uid != granted.uid || now.terminating)).map(|(granted, _)| granted)?;
+    let (gone, _) = granted.iter().enumerate().map(|(place, granted)| (granted, seen.get(place))).find(|(granted, seen)| {
+        // One that wasn't looked at is not one that is well.
+        let namespace = seen.and_then(|TargetSeen { namespace, binding: _ }| namespace.as_ref());
+        namespace.is_none_or(|now| now.uid != granted.uid || now.terminating)
+    })?;
     Some(Why::new(EndReason::TargetGone, format!("the namespace {:?} is gone or going", gone.namespace)))
 }
 
-fn role_changed(granted: &GrantedRole, now: Option<&RoleFacts>) -> Option<Why> {
+/// What the policy forgives is a change of what was given, never of what was approved: before it is bound, every change counts.
+fn role_changed(granted: &GrantedRole, now: Option<&RoleFacts>, is_bound: bool) -> Option<Why> {
     let GrantedRole { kind, name, uid, rules_digest, on_change } = granted;
+    let on_change = if is_bound { *on_change } else { OnChange::Revoke };
     let change = match (now, on_change) {
         (None, OnChange::Revoke | OnChange::Keep) => "was deleted",
         (Some(_), OnChange::Keep) => return None,
@@ -202,18 +212,19 @@ fn policy_changed(granted: &GrantedPolicy, now: Option<&AccessPolicy>) -> Option
     match on_change {
         OnChange::Keep => None,
         OnChange::Revoke => {
-            let same = now.is_some_and(|now| now.metadata.uid.as_ref() == Some(uid) && offer::policy_digest(&now.spec) == *digest);
+            let same = now.is_some_and(|now| {
+                now.metadata.deletion_timestamp.is_none() && now.metadata.uid.as_ref() == Some(uid) && offer::policy_digest(&now.spec) == *digest
+            });
             (!same).then(|| Why::new(EndReason::PolicyChanged, format!("the policy {name:?} was changed or deleted, and says that this ends its grants")))
         }
     }
 }
 
-/// What the bindings as they are now call for. One that was recorded must be there as it was made; one that wasn't may be there already, made by an operator
-/// that stopped before it could record it.
+/// What the bindings as they are now call for. One that was recorded must be there as it was made; one that wasn't may be there already.
 fn bindings(grant: &AccessGrant, seen: &[TargetSeen]) -> Plan {
     let Some(uid) = GrantUid::of(grant) else { return Plan::AwaitSeal };
     let status = grant.status.clone().unwrap_or_default();
-    let was_bound = status.phase.is_some();
+    let was_bound = is_bound(grant);
     let mut missing = vec![];
     for (target, TargetSeen { namespace: _, binding: found }) in grant.spec.targets.iter().zip(seen) {
         let desired = binding::desired(grant, &uid, target);
@@ -228,6 +239,10 @@ fn bindings(grant: &AccessGrant, seen: &[TargetSeen]) -> Plan {
                 if let Some(how) = binding::drift(&desired, found) {
                     let reason = if was_bound { EndReason::Drifted } else { EndReason::BindFailed };
                     return Plan::End(Why::new(reason, format!("{place} is not as Curfew makes it: {how}")));
+                }
+                // Made by an operator that stopped before it could say so: making it again finds it.
+                if !was_bound {
+                    missing.push(target.clone());
                 }
             }
         }

@@ -8,14 +8,13 @@ mod status;
 
 use chrono::{DateTime, Utc};
 
-use self::assess::{Assessment, Offered, assess, name_of};
+use self::assess::{Assessment, Offered, assess, name_of, policy_of};
 use self::status::Draft;
 use super::approval::{self, Outcome, Rules, Weighing};
 use super::facts::{Home, NamespaceFacts, RoleFacts};
-use super::identity::Account;
 use super::{grant, hazard, offer, policy};
 use crate::api::{
-    AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, EndReason, GrantPhase, GrantedPolicy, GrantedRole, GrantedSubject, OnChange,
+    AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, EndReason, GrantPhase, GrantedPolicy, GrantedRole, OnChange,
     RequestPhase, RequestReference, Revokers, RoleReference, Stage, time,
 };
 
@@ -77,14 +76,10 @@ pub fn decide(observed: &Observed, now: DateTime<Utc>) -> Plan {
 
 fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan {
     let assessment = assess(observed);
-    let policy = match &assessment {
-        Assessment::Over { .. } => None,
-        Assessment::Blocked { policy, .. } => *policy,
-        Assessment::Offered(offered) => Some(offered.policy),
-    };
-    let revokers = policy.map(|policy| approval::revokers(&policy.spec)).or_else(|| draft.status.revokers.clone()).unwrap_or_default();
-    let weighing = weigh(&assessment, observed, &revokers);
-    let draft = draft.with_words(&weighing.effects);
+    let policy = assessment.policy().or_else(|| policy_of(observed));
+    let revokers = policy.map(|policy| approval::revokers(&policy.spec)).unwrap_or_default();
+    let weighing = weigh(&assessment, policy, observed, &revokers);
+    let draft = draft.with_words(weighing.effects);
     match &weighing.outcome {
         Outcome::Denied { by } => return draft.ended_by_word(RequestPhase::Denied, *by),
         Outcome::Revoked { by, by_requester: true } => return draft.ended_by_word(RequestPhase::Withdrawn, *by),
@@ -94,17 +89,26 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
     if observed.request.metadata.deletion_timestamp.is_some() {
         return draft.ended(RequestPhase::Withdrawn, "RequestDeleted", "the request is being deleted");
     }
+    if let Assessment::Over { reason, message } = assessment {
+        return draft.ended(RequestPhase::Failed, reason, message);
+    }
     let ttl_ends = expiry(&observed.request, policy);
     if ttl_ends <= now {
         return draft.ended(RequestPhase::Expired, "NotDecided", format!("nobody decided it before {}", time::written(ttl_ends)));
     }
-    match (assessment, weighing.outcome, &observed.grant) {
-        (Assessment::Over { reason, message }, _, _) => draft.ended(RequestPhase::Failed, reason, message),
-        (Assessment::Offered(offered), Outcome::Approved { .. }, Some(grant)) if takes_effect(grant, &offered, now) => draft.sealed(grant, &offered),
-        (_, _, Some(_)) => draft.ended(RequestPhase::Failed, "ChangedWhileGranting", "what was approved changed while it was being granted; make a new request"),
-        (Assessment::Offered(offered), Outcome::Approved { by }, None) => Plan::Grant(Box::new(grant_spec(observed, &offered, &by, revokers))),
-        (Assessment::Offered(offered), outcome, None) => draft.offered(&offered, &outcome, revokers, observed, ttl_ends),
-        (Assessment::Blocked { policy: _, obstacle }, _, None) => draft.blocked(obstacle, revokers, ttl_ends),
+    match (assessment, weighing.outcome) {
+        (Assessment::Offered(offered), Outcome::Approved { by }) => {
+            let spec = grant_spec(observed, &offered, &by, revokers.clone());
+            match &observed.grant {
+                None => Plan::Grant(Box::new(spec)),
+                Some(grant) if grant.spec == spec && grant::due(grant, now).is_none() => draft.sealed(grant, &offered, revokers, &observed.targets),
+                Some(_) => draft.overtaken(),
+            }
+        }
+        _ if observed.grant.is_some() => draft.overtaken(),
+        (Assessment::Offered(offered), outcome) => draft.offered(&offered, &outcome, revokers, &observed.targets, ttl_ends),
+        (Assessment::Blocked { policy: _, obstacle }, _) => draft.blocked(obstacle, revokers, ttl_ends),
+        (Assessment::Over { reason, message }, _) => draft.ended(RequestPhase::Failed, reason, message),
     }
 }
 
@@ -115,11 +119,10 @@ fn expiry(request: &AccessRequest, policy: Option<&AccessPolicy>) -> DateTime<Ut
     created.and_then(|created| created.checked_add_signed(ttl)).unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
-fn weigh(assessment: &Assessment<'_>, observed: &Observed, revokers: &Revokers) -> Weighing {
-    let (policy, offer) = match assessment {
-        Assessment::Offered(offered) => (Some(offered.policy), Some(offered.offer.digest.as_str())),
-        Assessment::Blocked { policy, obstacle: _ } => (*policy, None),
-        Assessment::Over { .. } => (None, None),
+fn weigh(assessment: &Assessment<'_>, policy: Option<&AccessPolicy>, observed: &Observed, revokers: &Revokers) -> Weighing {
+    let offer = match assessment {
+        Assessment::Offered(offered) => Some(offered.offer.digest.as_str()),
+        Assessment::Blocked { .. } | Assessment::Over { .. } => None,
     };
     let nobody = Stage::default();
     let rules = Rules {
@@ -133,13 +136,9 @@ fn weigh(assessment: &Assessment<'_>, observed: &Observed, revokers: &Revokers) 
     approval::weigh(rules, &observed.request.spec.decisions)
 }
 
-fn takes_effect(grant: &AccessGrant, offered: &Offered<'_>, now: DateTime<Utc>) -> bool {
-    grant.spec.offer == offered.offer.digest && grant::due(grant, now).is_none()
-}
-
 fn grant_spec(observed: &Observed, offered: &Offered<'_>, by: &[usize], revokers: Revokers) -> AccessGrantSpec {
     let request = &observed.request;
-    let Offered { policy, requester, role, offer } = offered;
+    let Offered { policy, requester, subject, role, offer } = offered;
     let RoleReference { kind, name } = &role.reference;
     AccessGrantSpec {
         request: RequestReference {
@@ -148,8 +147,7 @@ fn grant_spec(observed: &Observed, offered: &Offered<'_>, by: &[usize], revokers
             uid: request.metadata.uid.clone().unwrap_or_default(),
         },
         requester: (*requester).clone(),
-        // A requester that can't be a subject was refused before there was an offer; the operator's bounds would refuse a nameless one.
-        subject: Account::of(&requester.username).subject().unwrap_or(GrantedSubject { kind: "User".into(), name: String::new(), namespace: None }),
+        subject: subject.clone(),
         role: GrantedRole {
             kind: *kind,
             name: name.clone(),
@@ -182,6 +180,7 @@ fn follow(draft: Draft<'_>, grant: Option<&AccessGrant>, left_behind: bool) -> P
             false => draft.ended(RequestPhase::Revoked, "GrantDeleted", "its AccessGrant was deleted"),
         };
     };
+    let draft = draft.with_later_words(&grant.spec);
     let status = grant.status.clone().unwrap_or_default();
     match (status.phase, status.end) {
         (Some(GrantPhase::Ended), end) => {

@@ -1,10 +1,10 @@
 //! From a request to an offer: which policy it is under, and everything that stands in the way.
 
-use super::Observed;
-use super::target_names;
+use super::{Observed, target_names};
 use crate::api::condition;
-use crate::api::{AccessPolicy, AccessRequest, AccessRequestSpec, GoDuration, Offer, PolicyReference, Requester};
+use crate::api::{AccessPolicy, AccessRequest, AccessRequestSpec, GoDuration, GrantedSubject, Offer, PolicyReference, Requester};
 use crate::core::facts::{NamespaceFacts, RoleFacts};
+use crate::core::identity::Account;
 use crate::core::policy::{self, Ask, Obstacle};
 use crate::core::{hazard, offer};
 
@@ -18,10 +18,22 @@ pub(super) enum Assessment<'a> {
     Offered(Box<Offered<'a>>),
 }
 
+impl<'a> Assessment<'a> {
+    /// The policy that was found to be the one, if any.
+    pub(super) fn policy(&self) -> Option<&'a AccessPolicy> {
+        match self {
+            Self::Over { .. } => None,
+            Self::Blocked { policy, obstacle: _ } => *policy,
+            Self::Offered(offered) => Some(offered.policy),
+        }
+    }
+}
+
 /// An offer and all that it rests on.
 pub(super) struct Offered<'a> {
     pub(super) policy: &'a AccessPolicy,
     pub(super) requester: &'a Requester,
+    pub(super) subject: GrantedSubject,
     pub(super) role: &'a RoleFacts,
     pub(super) offer: Offer,
 }
@@ -33,25 +45,25 @@ pub(super) fn assess(observed: &Observed) -> Assessment<'_> {
     let Some(requester) = &request.spec.requester else {
         return blocked(None, Obstacle::new("RequesterMissing", "nobody's name stands on it; the API server's stamp is missing: ask the cluster's admins"));
     };
+    let policies = &standing(policies);
     let first = unsupported(&request.spec).or_else(|| missing_target(request, targets)).or_else(|| policy::protected(home, requester, targets));
     if let Some(obstacle) = first {
         return blocked(None, obstacle);
     }
-    let frozen = request.status.as_ref().map(|status| (status.policy.as_ref(), status.targets.as_slice()));
-    if let Some((Some(_), frozen)) = frozen
-        && let Some((_, target)) = frozen.iter().zip(targets).find(|(before, now)| before.uid != now.uid)
-    {
+    let frozen = request.status.as_ref().map(|status| status.targets.as_slice()).unwrap_or_default();
+    if let Some((_, target)) = frozen.iter().zip(targets).find(|(before, now)| before.uid != now.uid) {
         return Assessment::Over { reason: "TargetGone", message: format!("the namespace {:?} was replaced by another of the same name; make a new request", target.name) };
     }
     let ask = Ask { spec: &request.spec, requester, targets };
-    let policy = match choose(policies, frozen.and_then(|(policy, _)| policy), ask) {
+    let policy = match choose(policies, frozen_policy(request), ask) {
         Ok(policy) => policy,
         Err(Choice::Over(message)) => return Assessment::Over { reason: "PolicyGone", message },
         Err(Choice::Blocked(obstacle)) => return blocked(None, obstacle),
     };
     let usable = not_ready(policy)
         .or_else(|| policy::out_of_scope(&policy.spec, ask).map(|obstacle| about(policy, obstacle)))
-        .or_else(|| policy::out_of_bounds(&policy.spec, &request.spec));
+        .or_else(|| policy::out_of_bounds(&policy.spec, &request.spec))
+        .or_else(|| policy::flaws(&policy.spec, &[]).into_iter().next().map(|flaw| unusable(policy, &flaw.message)));
     if let Some(obstacle) = usable {
         return blocked(Some(policy), obstacle);
     }
@@ -59,13 +71,35 @@ pub(super) fn assess(observed: &Observed) -> Assessment<'_> {
     if let Some(obstacle) = policy::obstacles_of_asked_role(&policy.spec, role.as_ref(), &request.spec.role, namespace).into_iter().next() {
         return blocked(Some(policy), obstacle);
     }
-    match (role, policy::duration(&policy.spec, &request.spec), policy::stage(&policy.spec)) {
-        (Some(role), Ok(duration), Some(_)) => {
+    match (role, policy::duration(&policy.spec, &request.spec), Account::of(&requester.username).subject()) {
+        (Some(role), Ok(duration), Some(subject)) => {
             let offer = make_offer(request, policy, role, targets, duration.clone());
-            Assessment::Offered(Box::new(Offered { policy, requester, role, offer }))
+            Assessment::Offered(Box::new(Offered { policy, requester, subject, role, offer }))
         }
-        _ => blocked(Some(policy), Obstacle::new("PolicyNotReady", format!("the policy {:?} can't be used", name_of(policy)))),
+        // Each of these was refused above with a reason of its own.
+        (None, _, _) | (_, Err(_), _) | (_, _, None) => blocked(Some(policy), unusable(policy, "it doesn't fit")),
     }
+}
+
+/// The policy that the request is under or names, whether it can be offered now or not: how long it waits and who may deny it are this policy's matter.
+pub(super) fn policy_of(observed: &Observed) -> Option<&AccessPolicy> {
+    let frozen = frozen_policy(&observed.request).map(|policy| &policy.uid);
+    let named = observed.request.spec.policy.as_ref();
+    standing(&observed.policies).into_iter().find(|policy| match frozen {
+        Some(uid) => policy.metadata.uid.as_ref() == Some(uid),
+        None => named.is_some() && policy.metadata.name.as_ref() == named,
+    })
+}
+
+/// The choice that was made with the first offer. It is never another than the one that the request names.
+fn frozen_policy(request: &AccessRequest) -> Option<&PolicyReference> {
+    let chosen = request.status.as_ref()?.policy.as_ref()?;
+    request.spec.policy.as_ref().is_none_or(|named| *named == chosen.name).then_some(chosen)
+}
+
+/// A policy that is being deleted is gone, whatever holds it.
+fn standing(policies: &[AccessPolicy]) -> Vec<&AccessPolicy> {
+    policies.iter().filter(|policy| policy.metadata.deletion_timestamp.is_none()).collect()
 }
 
 fn make_offer(request: &AccessRequest, policy: &AccessPolicy, role: &RoleFacts, targets: &[NamespaceFacts], duration: GoDuration) -> Offer {
@@ -100,6 +134,9 @@ fn unsupported(spec: &AccessRequestSpec) -> Option<Obstacle> {
 
 fn missing_target(request: &AccessRequest, targets: &[NamespaceFacts]) -> Option<Obstacle> {
     let names = target_names(request);
+    if names.is_empty() {
+        return Some(Obstacle::new("NamespaceMissing", "it names no namespace; make a new request"));
+    }
     if let Some(name) = names.iter().find(|name| !targets.iter().any(|target| target.name == **name)) {
         return Some(Obstacle::new("NamespaceMissing", format!("the namespace {name:?} doesn't exist; it goes on when somebody creates it, or make a new request for another")));
     }
@@ -113,22 +150,23 @@ enum Choice {
 }
 
 /// The policy that a request is under: the one chosen before, the one it names, or the only one that fits.
-fn choose<'a>(policies: &'a [AccessPolicy], frozen: Option<&PolicyReference>, ask: Ask<'_>) -> Result<&'a AccessPolicy, Choice> {
+fn choose<'a>(policies: &[&'a AccessPolicy], frozen: Option<&PolicyReference>, ask: Ask<'_>) -> Result<&'a AccessPolicy, Choice> {
     if let Some(PolicyReference { name, uid }) = frozen {
-        let same = policies.iter().find(|policy| policy.metadata.uid.as_ref() == Some(uid));
+        let same = policies.iter().copied().find(|policy| policy.metadata.uid.as_ref() == Some(uid));
         return same.ok_or_else(|| Choice::Over(format!("the policy {name:?} was deleted; make a new request")));
     }
     if let Some(name) = &ask.spec.policy {
-        let named = policies.iter().find(|policy| policy.metadata.name.as_ref() == Some(name));
+        let named = policies.iter().copied().find(|policy| policy.metadata.name.as_ref() == Some(name));
         return named.ok_or_else(|| Choice::Blocked(Obstacle::new("PolicyNotFound", format!("there is no AccessPolicy {name:?}; kubectl get accesspolicies shows those that there are"))));
     }
     choose_unnamed(policies, ask).map_err(Choice::Blocked)
 }
 
-fn choose_unnamed<'a>(policies: &'a [AccessPolicy], ask: Ask<'_>) -> Result<&'a AccessPolicy, Obstacle> {
+fn choose_unnamed<'a>(policies: &[&'a AccessPolicy], ask: Ask<'_>) -> Result<&'a AccessPolicy, Obstacle> {
     // Access without approval is never chosen for somebody who didn't ask for it by name.
     let in_scope: Vec<_> = policies
         .iter()
+        .copied()
         .filter(|policy| policy.spec.approval.as_ref().is_none_or(|approval| approval.break_glass.is_none()))
         .filter(|policy| policy::out_of_scope(&policy.spec, ask).is_none())
         .collect();
@@ -154,9 +192,14 @@ fn not_ready(policy: &AccessPolicy) -> Option<Obstacle> {
     match condition::get(conditions, condition::READY) {
         Some(ready) if ready.observed_generation != policy.metadata.generation => Some(Obstacle::new("PolicyNotReady", format!("the policy {name:?} is being checked"))),
         Some(ready) if ready.status == "True" => None,
-        Some(ready) => Some(Obstacle::new("PolicyNotReady", format!("the policy {name:?} is not Ready, and whoever runs the cluster can change that: {}", ready.message))),
+        Some(ready) => Some(unusable(policy, &ready.message)),
         None => Some(Obstacle::new("PolicyNotReady", format!("the policy {name:?} is being checked"))),
     }
+}
+
+fn unusable(policy: &AccessPolicy, why: &str) -> Obstacle {
+    let message = format!("the policy {:?} can't be used, and whoever runs the cluster can change that: {why}", name_of(policy));
+    Obstacle::new("PolicyNotReady", message)
 }
 
 fn about(policy: &AccessPolicy, obstacle: Obstacle) -> Obstacle {

@@ -1,15 +1,17 @@
 //! The status that says what was decided: the earlier one, changed step by step.
 
 use chrono::{DateTime, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::assess::{Offered, name_of};
-use super::{Observed, Plan};
+use super::Plan;
 use crate::api::condition::{self, Finding};
 use crate::api::{
-    AccessGrant, AccessRequest, AccessRequestStatus, DecisionEffect, DecisionOutcome, OpenStage, PolicyReference, RequestPhase, Revokers, Seal, Stage, Target,
-    Timeline, time,
+    AccessGrant, AccessGrantSpec, AccessRequest, AccessRequestStatus, Decision, DecisionEffect, DecisionOutcome, OpenStage, PolicyReference, RequestPhase,
+    Revokers, Seal, Stage, Timeline, Verdict, time,
 };
-use crate::core::approval::{Effect, Outcome};
+use crate::core::approval::{self, Effect, Outcome};
+use crate::core::facts::NamespaceFacts;
 use crate::core::policy::{self, Obstacle};
 use crate::core::{grant, offer};
 
@@ -33,17 +35,34 @@ impl<'a> Draft<'a> {
         Plan::Publish { status: Box::new(self.status), wake }
     }
 
-    pub(super) fn with_words(mut self, effects: &[Effect]) -> Self {
+    /// What became of each word.
+    pub(super) fn with_words(mut self, effects: Vec<Effect>) -> Self {
+        let before = std::mem::take(&mut self.status.decisions);
         let words = self.request.spec.decisions.iter().zip(effects).enumerate();
+        let now = time::to_kubernetes(self.now);
         self.status.decisions = words
-            .map(|(place, (decision, Effect { counts, reason }))| DecisionOutcome {
-                username: decision.username.clone(),
-                verdict: decision.verdict,
-                effect: if *counts { DecisionEffect::Counts } else { DecisionEffect::NoEffect },
-                reason: reason.clone(),
-                first_seen: self.status.decisions.get(place).map_or_else(|| time::to_kubernetes(self.now), |before| before.first_seen.clone()),
+            .map(|(place, (decision, effect))| {
+                let first_seen = before.get(place).map_or_else(|| now.clone(), |before| before.first_seen.clone());
+                outcome(decision, effect, first_seen)
             })
             .collect();
+        self
+    }
+
+    /// What became of the words spoken after the seal, when only a revocation counts. What was said of the earlier ones stays.
+    pub(super) fn with_later_words(mut self, granted: &AccessGrantSpec) -> Self {
+        let now = time::to_kubernetes(self.now);
+        for decision in self.request.spec.decisions.iter().skip(self.status.decisions.len()) {
+            let revokes = match decision.verdict {
+                Verdict::Revoke => approval::revocation(&granted.requester.username, &granted.revokers, decision),
+                Verdict::Approve | Verdict::Deny => Err("access was granted before; it can only be revoked".to_owned()),
+            };
+            let effect = match revokes {
+                Ok(()) => Effect { counts: true, reason: "it ends the access".to_owned() },
+                Err(reason) => Effect { counts: false, reason },
+            };
+            self.status.decisions.push(outcome(decision, effect, now.clone()));
+        }
         self
     }
 
@@ -55,37 +74,49 @@ impl<'a> Draft<'a> {
         self.status.revokers = Some(revokers);
         self.status.message = Some(message.clone());
         self.find(Finding::no(condition::ACCEPTED, reason, message));
+        self.not_approved("NotOffered", "there is no offer to approve");
         self.published(Some(ttl_ends))
     }
 
-    pub(super) fn offered(mut self, offered: &Offered<'_>, outcome: &Outcome, revokers: Revokers, observed: &Observed, ttl_ends: DateTime<Utc>) -> Plan {
-        let Offered { policy, requester: _, role: _, offer } = offered;
+    pub(super) fn offered(
+        mut self,
+        offered: &Offered<'_>,
+        outcome: &Outcome,
+        revokers: Revokers,
+        targets: &[NamespaceFacts],
+        ttl_ends: DateTime<Utc>,
+    ) -> Plan {
         let missing = match outcome {
             Outcome::Waiting { missing } => *missing,
             Outcome::Approved { .. } | Outcome::Denied { .. } | Outcome::Revoked { .. } => 0,
         };
-        let is_new = self.status.offer.as_ref().is_none_or(|before| before.digest != offer.digest);
-        if is_new {
-            self.status.timeline.get_or_insert_default().offered = Some(time::to_kubernetes(self.now));
-        }
+        self.offer(offered, revokers, targets);
         self.status.phase = Some(RequestPhase::Pending);
-        self.status.policy = Some(PolicyReference { name: name_of(policy).to_owned(), uid: policy.metadata.uid.clone().unwrap_or_default() });
-        self.status.targets = observed.targets.iter().map(offer::target).collect::<Vec<Target>>();
-        self.status.offer = Some(offer.clone());
-        self.status.open = policy::stage(&policy.spec).map(|stage| open_stage(stage, missing)).into_iter().collect();
-        self.status.revokers = Some(revokers);
-        let message = waiting(&self.status.open, &offer.code);
+        self.status.open = policy::stage(&offered.policy.spec).map(|stage| open_stage(stage, missing)).into_iter().collect();
+        let message = waiting(&self.status.open, &offered.offer.code);
         self.status.message = Some(message.clone());
-        self.find(Finding::yes(condition::ACCEPTED, "Offered", format!("the policy {:?} allows it once it is approved", name_of(policy))));
         self.find(Finding::no(condition::APPROVED, "Waiting", message));
         self.published(Some(ttl_ends))
     }
 
-    pub(super) fn sealed(mut self, grant: &AccessGrant, offered: &Offered<'_>) -> Plan {
+    /// All that an offer says, and with it the choice of policy and namespaces.
+    fn offer(&mut self, offered: &Offered<'_>, revokers: Revokers, targets: &[NamespaceFacts]) {
+        let Offered { policy, requester: _, subject: _, role: _, offer } = offered;
+        if self.status.offer.as_ref().is_none_or(|before| before.digest != offer.digest) {
+            self.status.timeline.get_or_insert_default().offered = Some(time::to_kubernetes(self.now));
+        }
+        self.status.policy = Some(PolicyReference { name: name_of(policy).to_owned(), uid: policy.metadata.uid.clone().unwrap_or_default() });
+        self.status.targets = targets.iter().map(offer::target).collect();
+        self.status.offer = Some(offer.clone());
+        self.status.revokers = Some(revokers);
+        self.find(Finding::yes(condition::ACCEPTED, "Offered", format!("the policy {:?} allows it once it is approved", name_of(policy))));
+    }
+
+    pub(super) fn sealed(mut self, grant: &AccessGrant, offered: &Offered<'_>, revokers: Revokers, targets: &[NamespaceFacts]) -> Plan {
         let (Some(name), Some(uid)) = (grant.metadata.name.clone(), grant.metadata.uid.clone()) else { return self.published(None) };
         let by: Vec<_> = grant.spec.decisions.iter().map(|decision| format!("{:?}", decision.username)).collect();
+        self.offer(offered, revokers, targets);
         self.status.phase = Some(RequestPhase::Approved);
-        self.status.offer = Some(offered.offer.clone());
         self.status.open = vec![];
         self.status.seal = Some(Seal { grant: name.clone(), uid });
         self.status.grant = Some(name);
@@ -94,6 +125,12 @@ impl<'a> Draft<'a> {
         self.status.message = Some("approved; access is being set up".into());
         self.find(Finding::yes(condition::APPROVED, "Approved", format!("approved by {}", by.join(", "))));
         self.published(None)
+    }
+
+    /// There is a grant, and it is not what would be granted now.
+    pub(super) fn overtaken(self) -> Plan {
+        let message = "what was approved changed while it was being granted; make a new request";
+        self.ended(RequestPhase::Failed, "ChangedWhileGranting", message)
     }
 
     pub(super) fn active(mut self, grant: &AccessGrant) -> Plan {
@@ -133,7 +170,25 @@ impl<'a> Draft<'a> {
         self.status.message = Some(message.clone());
         self.status.timeline.get_or_insert(Timeline::default()).ended = Some(time::to_kubernetes(self.now));
         self.find(Finding::yes(condition::ENDED, reason, message));
+        self.not_approved("Ended", "it ended without enough approvals");
         self.published(None)
+    }
+
+    /// Approved, unless it was: then that stays said.
+    fn not_approved(&mut self, reason: &'static str, message: &str) {
+        if !condition::is_true(&self.status.conditions, condition::APPROVED) {
+            self.find(Finding::no(condition::APPROVED, reason, message));
+        }
+    }
+}
+
+fn outcome(decision: &Decision, Effect { counts, reason }: Effect, first_seen: Time) -> DecisionOutcome {
+    DecisionOutcome {
+        username: decision.username.clone(),
+        verdict: decision.verdict,
+        effect: if counts { DecisionEffect::Counts } else { DecisionEffect::NoEffect },
+        reason,
+        first_seen,
     }
 }
 

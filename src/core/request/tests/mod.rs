@@ -1,10 +1,13 @@
+mod attacks;
 mod choosing;
 mod life;
 mod obstacles;
-mod owed;
+
 mod properties;
 
 use super::*;
+use crate::api::condition;
+use crate::api::{DecisionEffect, OpenStage, PolicyReference, Seal, Target};
 use crate::core::fixture::*;
 
 /// The reason of the `Accepted` condition when nothing can be offered.
