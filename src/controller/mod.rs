@@ -212,7 +212,10 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
 /// Until one controller ends, and then until the others have finished what they had begun.
 async fn together(running: Vec<BoxFuture<'static, &'static str>>) {
     let (first, _, others) = select_all(running).await;
-    tracing::info!(controller = first, "a controller has ended; the others finish what they have begun");
+    tracing::info!(
+        controller = first,
+        "a controller has ended; the others finish what they have begun"
+    );
     if tokio::time::timeout(LIMIT, join_all(others)).await.is_err() {
         tracing::warn!("what was begun is not finished in time and is left");
     }
@@ -240,7 +243,9 @@ where
         });
     let controller = Controller::for_stream(objects.touched_objects(), store);
     (
-        controller.with_config(Config::default().concurrency(CONCURRENCY)).trigger_backoff(Reconnect::default()),
+        controller
+            .with_config(Config::default().concurrency(CONCURRENCY))
+            .trigger_backoff(Reconnect::default()),
         all_seen,
     )
 }

@@ -43,7 +43,11 @@ pub async fn reconcile(binding: Arc<RoleBinding>, context: Arc<Context>) -> Resu
 
 async fn remove(binding: &RoleBinding, context: &Context) -> Result<Action, CallError> {
     let (name, namespace) = (binding.name_any(), binding.namespace());
-    tracing::warn!(binding = name, namespace, "no grant explains this binding; it is deleted");
+    tracing::warn!(
+        binding = name,
+        namespace,
+        "no grant explains this binding; it is deleted"
+    );
     match revoke(&context.client, &record(binding)).await? {
         Revoked::Gone => {
             context.metrics.swept();

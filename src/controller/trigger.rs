@@ -77,7 +77,11 @@ pub fn grant_of_request(request: AccessRequest) -> Option<ObjectRef<AccessGrant>
 
 /// By the binding's name, which alone nobody can change.
 pub fn grant_of_binding(store: Grants) -> impl Fn(RoleBinding) -> Vec<ObjectRef<AccessGrant>> {
-    move |found| in_force(&store, |grant| GrantUid::of(grant).is_some_and(|uid| binding::name(&uid) == found.name_any()))
+    move |found| {
+        in_force(&store, |grant| {
+            GrantUid::of(grant).is_some_and(|uid| binding::name(&uid) == found.name_any())
+        })
+    }
 }
 
 pub fn grants_of_policy(store: Grants) -> impl Fn(AccessPolicy) -> Vec<ObjectRef<AccessGrant>> {

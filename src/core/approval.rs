@@ -77,16 +77,27 @@ pub fn weigh(rules: Rules<'_>, decisions: &[Decision]) -> Weighing {
     for (place, decision) in decisions.iter().enumerate() {
         let verdict = match decision.verdict {
             Verdict::Approve => approval(rules, decision).and_then(|reason| {
-                if people.insert(decision.username.as_str()) { Ok(reason) } else { Err("this person's approval is counted already".to_owned()) }
+                if people.insert(decision.username.as_str()) {
+                    Ok(reason)
+                } else {
+                    Err("this person's approval is counted already".to_owned())
+                }
             }),
             Verdict::Deny => denial(rules, decision),
-            Verdict::Revoke => revocation(rules.requester, rules.revokers, decision).map(|_| "it ends the request".to_owned()),
+            Verdict::Revoke => {
+                revocation(rules.requester, rules.revokers, decision).map(|_| "it ends the request".to_owned())
+            }
         };
         if verdict.is_ok() {
             match decision.verdict {
                 Verdict::Approve => by.push(place),
                 Verdict::Deny => end = end.or(Some(Outcome::Denied { by: place })),
-                Verdict::Revoke => end = end.or(Some(Outcome::Revoked { by: place, by_requester: speaks_as_requester(rules.requester, decision) })),
+                Verdict::Revoke => {
+                    end = end.or(Some(Outcome::Revoked {
+                        by: place,
+                        by_requester: speaks_as_requester(rules.requester, decision),
+                    }))
+                }
             }
         }
         effects.push(match verdict {
@@ -107,8 +118,23 @@ pub fn weigh(rules: Rules<'_>, decisions: &[Decision]) -> Weighing {
 }
 
 fn approval(rules: Rules<'_>, decision: &Decision) -> Result<String, String> {
-    let Decision { verdict: _, username, uid: _, via, comment: _, offer, code, direct } = decision;
-    let Stage { name, approvers, required: _, timeout: _, escalate_to: _ } = rules.stage;
+    let Decision {
+        verdict: _,
+        username,
+        uid: _,
+        via,
+        comment: _,
+        offer,
+        code,
+        direct,
+    } = decision;
+    let Stage {
+        name,
+        approvers,
+        required: _,
+        timeout: _,
+        escalate_to: _,
+    } = rules.stage;
     if username == rules.requester {
         return Err("nobody approves their own request".into());
     }
@@ -117,13 +143,20 @@ fn approval(rules: Rules<'_>, decision: &Decision) -> Result<String, String> {
         Some(_) => return Err("what was approved has changed since; it needs a new word".into()),
         None => return Err("there is no offer that it could be for".into()),
     }
-    if rules.require_code && code.as_deref().is_none_or(|code| code.is_empty() || code != super::offer::code(offer)) {
+    if rules.require_code
+        && code
+            .as_deref()
+            .is_none_or(|code| code.is_empty() || code != super::offer::code(offer))
+    {
         return Err("the policy wants the offer's code with every approval".into());
     }
     if rules.require_direct && !direct {
         return Err("the policy wants approvers to present a credential of their own".into());
     }
-    if via.iter().any(|entry| identity::lets_in(entry, name, username, &approvers.usernames(), &approvers.groups)) {
+    if via
+        .iter()
+        .any(|entry| identity::lets_in(entry, name, username, &approvers.usernames(), &approvers.groups))
+    {
         Ok(format!("it counts in stage {name:?}"))
     } else {
         Err(format!("the policy doesn't name them as an approver of stage {name:?}"))
@@ -134,7 +167,11 @@ fn denial(rules: Rules<'_>, decision: &Decision) -> Result<String, String> {
     if decision.username == rules.requester {
         return Err("a requester revokes; denying is for approvers".into());
     }
-    if is_revoker(rules.revokers, decision) { Ok("it is final".into()) } else { Err("the policy doesn't name them as an approver".into()) }
+    if is_revoker(rules.revokers, decision) {
+        Ok("it is final".into())
+    } else {
+        Err("the policy doesn't name them as an approver".into())
+    }
 }
 
 /// Whether a revocation counts: by the requester, or by an approver of whatever stage.
@@ -155,15 +192,29 @@ fn speaks_as_requester(requester: &str, decision: &Decision) -> bool {
 
 fn is_revoker(revokers: &Revokers, decision: &Decision) -> bool {
     let Revokers { users, groups } = revokers;
-    decision.via.iter().any(|entry| identity::lets_in(entry, marks::VIA_ANY_STAGE, &decision.username, users, groups))
+    decision
+        .via
+        .iter()
+        .any(|entry| identity::lets_in(entry, marks::VIA_ANY_STAGE, &decision.username, users, groups))
 }
 
 /// Who may deny and revoke under a policy: the approvers of all its stages.
 pub fn revokers(policy: &AccessPolicySpec) -> Revokers {
     let mut all = Revokers::default();
-    for Stage { name: _, approvers, required: _, timeout: _, escalate_to } in policy.approval.iter().flat_map(|approval| &approval.stages) {
+    for Stage {
+        name: _,
+        approvers,
+        required: _,
+        timeout: _,
+        escalate_to,
+    } in policy.approval.iter().flat_map(|approval| &approval.stages)
+    {
         for people in std::iter::once(approvers).chain(escalate_to) {
-            let People { users: _, groups, service_accounts: _ } = people;
+            let People {
+                users: _,
+                groups,
+                service_accounts: _,
+            } = people;
             all.users.extend(people.usernames());
             all.groups.extend(groups.iter().cloned());
         }

@@ -24,8 +24,14 @@ pub fn name(grant: &GrantUid) -> String {
 
 /// The binding that `grant` is to have in `target`.
 pub fn desired(grant: &AccessGrant, uid: &GrantUid, target: &Target) -> RoleBinding {
-    let AccessGrantSpec { request, subject, role, .. } = &grant.spec;
-    let GrantedSubject { kind, name: subject_name, namespace } = subject;
+    let AccessGrantSpec {
+        request, subject, role, ..
+    } = &grant.spec;
+    let GrantedSubject {
+        kind,
+        name: subject_name,
+        namespace,
+    } = subject;
     let grant_name = grant.metadata.name.clone().unwrap_or_default();
     RoleBinding {
         metadata: ObjectMeta {
@@ -38,12 +44,19 @@ pub fn desired(grant: &AccessGrant, uid: &GrantUid, target: &Target) -> RoleBind
             annotations: Some(BTreeMap::from([
                 (marks::GRANT.to_owned(), grant_name.clone()),
                 (marks::DEADLINE.to_owned(), time::written(grant::deadline(grant))),
-                (marks::REQUEST.to_owned(), format!("{}/{}", request.namespace, request.name)),
+                (
+                    marks::REQUEST.to_owned(),
+                    format!("{}/{}", request.namespace, request.name),
+                ),
             ])),
             owner_references: Some(vec![owner(grant_name, uid)]),
             ..ObjectMeta::default()
         },
-        role_ref: RoleRef { api_group: RBAC.into(), kind: format!("{:?}", role.kind), name: role.name.clone() },
+        role_ref: RoleRef {
+            api_group: RBAC.into(),
+            kind: format!("{:?}", role.kind),
+            name: role.name.clone(),
+        },
         subjects: Some(vec![Subject {
             api_group: (kind == "User").then(|| RBAC.into()),
             kind: kind.clone(),
@@ -68,22 +81,40 @@ fn owner(grant_name: String, uid: &GrantUid) -> OwnerReference {
 pub fn drift(desired: &RoleBinding, found: &RoleBinding) -> Option<&'static str> {
     let normal = |subjects: &Option<Vec<Subject>>| -> Vec<(String, String, String)> {
         let subjects = subjects.iter().flatten();
-        subjects.map(|Subject { api_group: _, kind, name, namespace }| (kind.clone(), name.clone(), namespace.clone().unwrap_or_default())).collect()
+        subjects
+            .map(
+                |Subject {
+                     api_group: _,
+                     kind,
+                     name,
+                     namespace,
+                 }| (kind.clone(), name.clone(), namespace.clone().unwrap_or_default()),
+            )
+            .collect()
     };
     let has = |ours: &Option<BTreeMap<String, String>>, theirs: &Option<BTreeMap<String, String>>| {
-        ours.iter().flatten().all(|(key, value)| theirs.as_ref().and_then(|theirs| theirs.get(key)) == Some(value))
+        ours.iter()
+            .flatten()
+            .all(|(key, value)| theirs.as_ref().and_then(|theirs| theirs.get(key)) == Some(value))
     };
     if normal(&desired.subjects) != normal(&found.subjects) {
         Some("its subjects were changed")
     } else if desired.role_ref != found.role_ref {
         Some("its role was changed")
-    } else if !has(&desired.metadata.labels, &found.metadata.labels) || !has(&desired.metadata.annotations, &found.metadata.annotations) {
+    } else if !has(&desired.metadata.labels, &found.metadata.labels)
+        || !has(&desired.metadata.annotations, &found.metadata.annotations)
+    {
         Some("its labels or annotations were changed")
     } else if desired.metadata.owner_references != found.metadata.owner_references {
         Some("its owners were changed")
     } else if found.metadata.deletion_timestamp.is_some() {
         Some("somebody deleted it")
-    } else if found.metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty()) {
+    } else if found
+        .metadata
+        .finalizers
+        .as_ref()
+        .is_some_and(|finalizers| !finalizers.is_empty())
+    {
         Some("somebody put a finalizer on it")
     } else {
         None
@@ -94,7 +125,9 @@ pub fn drift(desired: &RoleBinding, found: &RoleBinding) -> Option<&'static str>
 /// it since), or bears the grant's marks. Anything else is somebody else's and stays.
 pub fn is_of_grant(uid: &GrantUid, recorded: &[BoundBinding], found: &RoleBinding) -> bool {
     let was_recorded = recorded.iter().any(|BoundBinding { namespace, name, uid }| {
-        found.metadata.namespace.as_ref() == Some(namespace) && found.metadata.name.as_ref() == Some(name) && found.metadata.uid.as_ref() == Some(uid)
+        found.metadata.namespace.as_ref() == Some(namespace)
+            && found.metadata.name.as_ref() == Some(name)
+            && found.metadata.uid.as_ref() == Some(uid)
     });
     found.metadata.name == Some(name(uid)) && (was_recorded || marked(found).as_ref() == Some(uid))
 }
@@ -102,7 +135,9 @@ pub fn is_of_grant(uid: &GrantUid, recorded: &[BoundBinding], found: &RoleBindin
 /// The grant whose marks a binding bears in full: the derived name, the label, and the grant as its one owner.
 pub fn marked(found: &RoleBinding) -> Option<GrantUid> {
     let uid = GrantUid::new(found.metadata.labels.as_ref()?.get(marks::GRANT_UID)?);
-    let [owner] = found.metadata.owner_references.as_deref()? else { return None };
+    let [owner] = found.metadata.owner_references.as_deref()? else {
+        return None;
+    };
     let is_ours = found.metadata.name == Some(name(&uid))
         && owner.uid == uid.to_string()
         && owner.kind == AccessGrant::kind(&())
@@ -112,7 +147,12 @@ pub fn marked(found: &RoleBinding) -> Option<GrantUid> {
 
 /// The name of the grant that a binding's owner reference gives.
 pub fn grant_name(found: &RoleBinding) -> Option<String> {
-    found.metadata.owner_references.as_ref()?.first().map(|owner| owner.name.clone())
+    found
+        .metadata
+        .owner_references
+        .as_ref()?
+        .first()
+        .map(|owner| owner.name.clone())
 }
 
 /// What is to be done with a binding that bears our marks.
@@ -130,11 +170,16 @@ pub enum Sweep {
 /// Whether a marked binding in `namespace` may live: only while its grant is there, is for that namespace, has not ended, and is not past its deadline.
 /// The grant's own timer comes first.
 pub fn sweep(grant: Option<&AccessGrant>, namespace: &str, now: DateTime<Utc>) -> Sweep {
-    let Some(grant) = grant.filter(|grant| grant.spec.targets.iter().any(|target| target.namespace == namespace)) else {
+    let Some(grant) = grant.filter(|grant| grant.spec.targets.iter().any(|target| target.namespace == namespace))
+    else {
         return Sweep::Remove;
     };
     let until = grant::deadline(grant) + SWEEP_DELAY;
-    if grant::has_ended(grant) || until <= now { Sweep::Remove } else { Sweep::Keep { until } }
+    if grant::has_ended(grant) || until <= now {
+        Sweep::Remove
+    } else {
+        Sweep::Keep { until }
+    }
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use super::facts::{NamespaceFacts, RoleFacts};
 use super::{approval, binding, offer};
 use crate::api::condition::{self, Finding};
 use crate::api::{
-    AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, End, EndReason, GrantPhase, GrantedPolicy, GrantedRole, OnChange, RequestPhase,
-    RequestReference, Target, Verdict, time,
+    AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, End, EndReason,
+    GrantPhase, GrantedPolicy, GrantedRole, OnChange, RequestPhase, RequestReference, Target, Verdict, time,
 };
 
 /// The uid of an AccessGrant.
@@ -47,14 +47,31 @@ pub fn name(request_uid: &str) -> String {
 ///
 /// A grant without a creation time or with a duration that means nothing (neither can be stored) was due long ago.
 pub fn deadline(grant: &AccessGrant) -> DateTime<Utc> {
-    let created = grant.metadata.creation_timestamp.as_ref().and_then(time::from_kubernetes);
-    let duration = grant.spec.duration.parse().ok().and_then(|duration| chrono::Duration::from_std(duration).ok());
-    created.zip(duration).and_then(|(created, duration)| created.checked_add_signed(duration)).unwrap_or(DateTime::<Utc>::MIN_UTC)
+    let created = grant
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .and_then(time::from_kubernetes);
+    let duration = grant
+        .spec
+        .duration
+        .parse()
+        .ok()
+        .and_then(|duration| chrono::Duration::from_std(duration).ok());
+    created
+        .zip(duration)
+        .and_then(|(created, duration)| created.checked_add_signed(duration))
+        .unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
 /// The moment of granting, by the API server's clock.
 pub fn created(grant: &AccessGrant) -> DateTime<Utc> {
-    grant.metadata.creation_timestamp.as_ref().and_then(time::from_kubernetes).unwrap_or(DateTime::<Utc>::MIN_UTC)
+    grant
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .and_then(time::from_kubernetes)
+        .unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
 /// Whether every binding of the grant is gone and its status says so.
@@ -78,7 +95,10 @@ pub struct Why {
 
 impl Why {
     fn new(reason: EndReason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self {
+            reason,
+            message: message.into(),
+        }
     }
 }
 
@@ -89,9 +109,16 @@ pub fn due(grant: &AccessGrant, now: DateTime<Utc>) -> Option<Why> {
     }
     let deadline = deadline(grant);
     if deadline <= now {
-        return Some(Why::new(EndReason::Expired, format!("the deadline {} is reached", time::written(deadline))));
+        return Some(Why::new(
+            EndReason::Expired,
+            format!("the deadline {} is reached", time::written(deadline)),
+        ));
     }
-    grant.metadata.deletion_timestamp.is_some().then(|| Why::new(EndReason::GrantDeleted, "the AccessGrant is being deleted"))
+    grant
+        .metadata
+        .deletion_timestamp
+        .is_some()
+        .then(|| Why::new(EndReason::GrantDeleted, "the AccessGrant is being deleted"))
 }
 
 /// All that the fate of a grant depends on, as it was read a moment ago.
@@ -133,7 +160,13 @@ pub enum Plan {
 
 /// What is to be done with a grant that isn't due by itself.
 pub fn decide(observed: &Observed) -> Plan {
-    let Observed { grant, request, role, policy, targets } = observed;
+    let Observed {
+        grant,
+        request,
+        role,
+        policy,
+        targets,
+    } = observed;
     let request = match standing_request(&grant.spec.request, request.as_ref()) {
         Ok(request) => request,
         Err(why) => return Plan::End(why),
@@ -160,10 +193,21 @@ pub fn is_sealed(grant: &AccessGrant, request: &AccessRequest) -> bool {
     seal.is_some_and(|seal| Some(&seal.uid) == grant.metadata.uid.as_ref())
 }
 
-fn standing_request<'a>(reference: &RequestReference, request: Option<&'a AccessRequest>) -> Result<&'a AccessRequest, Why> {
+fn standing_request<'a>(
+    reference: &RequestReference,
+    request: Option<&'a AccessRequest>,
+) -> Result<&'a AccessRequest, Why> {
     match request {
-        Some(request) if request.metadata.uid.as_ref() == Some(&reference.uid) && request.metadata.deletion_timestamp.is_none() => Ok(request),
-        _ => Err(Why::new(EndReason::RequestDeleted, format!("the request {}/{} was deleted", reference.namespace, reference.name))),
+        Some(request)
+            if request.metadata.uid.as_ref() == Some(&reference.uid)
+                && request.metadata.deletion_timestamp.is_none() =>
+        {
+            Ok(request)
+        }
+        _ => Err(Why::new(
+            EndReason::RequestDeleted,
+            format!("the request {}/{} was deleted", reference.namespace, reference.name),
+        )),
     }
 }
 
@@ -172,72 +216,131 @@ fn never_sealed(phase: RequestPhase) -> Why {
         RequestPhase::Denied => EndReason::Denied,
         RequestPhase::Withdrawn | RequestPhase::Revoked => EndReason::Revoked,
         RequestPhase::Expired => EndReason::Expired,
-        RequestPhase::Pending | RequestPhase::Approved | RequestPhase::Active | RequestPhase::Failed => EndReason::BindFailed,
+        RequestPhase::Pending | RequestPhase::Approved | RequestPhase::Active | RequestPhase::Failed => {
+            EndReason::BindFailed
+        }
     };
-    Why::new(reason, format!("the request ended as {phase:?} before the grant took effect; nothing was bound"))
+    Why::new(
+        reason,
+        format!("the request ended as {phase:?} before the grant took effect; nothing was bound"),
+    )
 }
 
 fn revoked(spec: &AccessGrantSpec, request: &AccessRequest) -> Option<Why> {
     let revocation = request.spec.decisions.iter().find(|decision| {
-        decision.verdict == Verdict::Revoke && approval::revocation(&spec.requester.username, &spec.revokers, decision).is_ok()
+        decision.verdict == Verdict::Revoke
+            && approval::revocation(&spec.requester.username, &spec.revokers, decision).is_ok()
     })?;
-    Some(Why::new(EndReason::Revoked, format!("revoked by {:?}", revocation.username)))
+    Some(Why::new(
+        EndReason::Revoked,
+        format!("revoked by {:?}", revocation.username),
+    ))
 }
 
 fn target_gone(granted: &[Target], seen: &[TargetSeen]) -> Option<Why> {
-    let (gone, _) = granted.iter().enumerate().map(|(place, granted)| (granted, seen.get(place))).find(|(granted, seen)| {
-        // One that wasn't looked at is not one that is well.
-        let namespace = seen.and_then(|TargetSeen { namespace, binding: _ }| namespace.as_ref());
-        namespace.is_none_or(|now| now.uid != granted.uid || now.terminating)
-    })?;
-    Some(Why::new(EndReason::TargetGone, format!("the namespace {:?} is gone or going", gone.namespace)))
+    let (gone, _) = granted
+        .iter()
+        .enumerate()
+        .map(|(place, granted)| (granted, seen.get(place)))
+        .find(|(granted, seen)| {
+            // One that wasn't looked at is not one that is well.
+            let namespace = seen.and_then(|TargetSeen { namespace, binding: _ }| namespace.as_ref());
+            namespace.is_none_or(|now| now.uid != granted.uid || now.terminating)
+        })?;
+    Some(Why::new(
+        EndReason::TargetGone,
+        format!("the namespace {:?} is gone or going", gone.namespace),
+    ))
 }
 
 /// What the policy forgives is a change of what was given, never of what was approved: before it is bound, every change counts.
 fn role_changed(granted: &GrantedRole, now: Option<&RoleFacts>, is_bound: bool) -> Option<Why> {
-    let GrantedRole { kind, name, uid, rules_digest, on_change } = granted;
+    let GrantedRole {
+        kind,
+        name,
+        uid,
+        rules_digest,
+        on_change,
+    } = granted;
     let on_change = if is_bound { *on_change } else { OnChange::Revoke };
     let change = match (now, on_change) {
         (None, OnChange::Revoke | OnChange::Keep) => "was deleted",
         (Some(_), OnChange::Keep) => return None,
         (Some(now), OnChange::Revoke) if now.uid != *uid => "was replaced by another of the same name",
-        (Some(now), OnChange::Revoke) if offer::rules_digest(&now.rules) != *rules_digest => "has other rules than were approved",
+        (Some(now), OnChange::Revoke) if offer::rules_digest(&now.rules) != *rules_digest => {
+            "has other rules than were approved"
+        }
         (Some(_), OnChange::Revoke) => return None,
     };
     Some(Why::new(EndReason::RoleChanged, format!("{kind:?} {name:?} {change}")))
 }
 
 fn policy_changed(granted: &GrantedPolicy, now: Option<&AccessPolicy>) -> Option<Why> {
-    let GrantedPolicy { name, uid, digest, on_change } = granted;
+    let GrantedPolicy {
+        name,
+        uid,
+        digest,
+        on_change,
+    } = granted;
     match on_change {
         OnChange::Keep => None,
         OnChange::Revoke => {
             let same = now.is_some_and(|now| {
-                now.metadata.deletion_timestamp.is_none() && now.metadata.uid.as_ref() == Some(uid) && offer::policy_digest(&now.spec) == *digest
+                now.metadata.deletion_timestamp.is_none()
+                    && now.metadata.uid.as_ref() == Some(uid)
+                    && offer::policy_digest(&now.spec) == *digest
             });
-            (!same).then(|| Why::new(EndReason::PolicyChanged, format!("the policy {name:?} was changed or deleted, and says that this ends its grants")))
+            (!same).then(|| {
+                Why::new(
+                    EndReason::PolicyChanged,
+                    format!("the policy {name:?} was changed or deleted, and says that this ends its grants"),
+                )
+            })
         }
     }
 }
 
 /// What the bindings as they are now call for. One that was recorded must be there as it was made; one that wasn't may be there already.
 fn bindings(grant: &AccessGrant, seen: &[TargetSeen]) -> Plan {
-    let Some(uid) = GrantUid::of(grant) else { return Plan::AwaitSeal };
+    let Some(uid) = GrantUid::of(grant) else {
+        return Plan::AwaitSeal;
+    };
     let status = grant.status.clone().unwrap_or_default();
     let was_bound = is_bound(grant);
     let mut missing = vec![];
-    for (target, TargetSeen { namespace: _, binding: found }) in grant.spec.targets.iter().zip(seen) {
+    for (
+        target,
+        TargetSeen {
+            namespace: _,
+            binding: found,
+        },
+    ) in grant.spec.targets.iter().zip(seen)
+    {
         let desired = binding::desired(grant, &uid, target);
         let place = format!("the binding in namespace {:?}", target.namespace);
         match found {
-            None if was_bound => return Plan::End(Why::new(EndReason::Drifted, format!("{place} was deleted by somebody else"))),
+            None if was_bound => {
+                return Plan::End(Why::new(
+                    EndReason::Drifted,
+                    format!("{place} was deleted by somebody else"),
+                ));
+            }
             None => missing.push(target.clone()),
             Some(found) if was_bound && !is_recorded(&status.bindings, target, found) => {
-                return Plan::End(Why::new(EndReason::Drifted, format!("{place} was replaced by another of the same name, which is not Curfew's and was left alone")));
+                return Plan::End(Why::new(
+                    EndReason::Drifted,
+                    format!(
+                        "{place} was replaced by another of the same name, which is not Curfew's and was left alone"
+                    ),
+                ));
             }
             Some(found) => {
                 if let Some(how) = binding::drift(&desired, found) {
-                    let reason = if was_bound { EndReason::Drifted } else { EndReason::BindFailed };
+                    let reason = if was_bound {
+                        EndReason::Drifted
+                    } else {
+                        EndReason::BindFailed
+                    };
                     return Plan::End(Why::new(reason, format!("{place} is not as Curfew makes it: {how}")));
                 }
                 // Made by an operator that stopped before it could say so: making it again finds it.
@@ -247,7 +350,11 @@ fn bindings(grant: &AccessGrant, seen: &[TargetSeen]) -> Plan {
             }
         }
     }
-    if missing.is_empty() { Plan::Hold } else { Plan::Bind(missing) }
+    if missing.is_empty() {
+        Plan::Hold
+    } else {
+        Plan::Bind(missing)
+    }
 }
 
 // ---- the status that says it ---------------------------------------------------------------------------------------
@@ -259,11 +366,23 @@ pub fn active(grant: &AccessGrant, made: Vec<BoundBinding>, now: DateTime<Utc>) 
     status.bindings = made;
     status.expires_at = Some(time::to_kubernetes(deadline(grant)));
     let mut find = |finding| condition::set(&mut status.conditions, finding, grant.metadata.generation, now);
-    find(Finding::yes(condition::BOUND, "Bound", format!("access until {}", time::written(deadline(grant)))));
-    find(Finding::no(condition::DEAD_MANS_SWITCH, "NotYetSupported", "the operator alone ends this access"));
+    find(Finding::yes(
+        condition::BOUND,
+        "Bound",
+        format!("access until {}", time::written(deadline(grant))),
+    ));
+    find(Finding::no(
+        condition::DEAD_MANS_SWITCH,
+        "NotYetSupported",
+        "the operator alone ends this access",
+    ));
     if grant.spec.streams_may_outlive {
         let message = "the role allows streams (watch, followed logs, exec, port-forward); Kubernetes doesn't cut those that are open when access ends";
-        find(Finding::yes(condition::STREAMS_MAY_OUTLIVE, "RoleAllowsStreams", message));
+        find(Finding::yes(
+            condition::STREAMS_MAY_OUTLIVE,
+            "RoleAllowsStreams",
+            message,
+        ));
     }
     status
 }
@@ -273,8 +392,17 @@ pub fn ending(grant: &AccessGrant, why: Why, stuck: &str, now: DateTime<Utc>) ->
     let mut status = grant.status.clone().unwrap_or_default();
     let Why { reason, message } = why;
     status.phase = Some(GrantPhase::Ending);
-    status.end = Some(End { reason, message, at: None });
-    condition::set(&mut status.conditions, Finding::yes(condition::OVERDUE, "BindingNotDeleted", stuck), grant.metadata.generation, now);
+    status.end = Some(End {
+        reason,
+        message,
+        at: None,
+    });
+    condition::set(
+        &mut status.conditions,
+        Finding::yes(condition::OVERDUE, "BindingNotDeleted", stuck),
+        grant.metadata.generation,
+        now,
+    );
     status
 }
 
@@ -283,11 +411,17 @@ pub fn ended(grant: &AccessGrant, why: Why, now: DateTime<Utc>) -> AccessGrantSt
     let mut status = grant.status.clone().unwrap_or_default();
     let Why { reason, message } = why;
     status.phase = Some(GrantPhase::Ended);
-    status.end = Some(End { reason, message: message.clone(), at: Some(time::to_kubernetes(now)) });
+    status.end = Some(End {
+        reason,
+        message: message.clone(),
+        at: Some(time::to_kubernetes(now)),
+    });
     let mut find = |finding| condition::set(&mut status.conditions, finding, grant.metadata.generation, now);
     find(Finding::no(condition::BOUND, "Ended", "every binding is gone"));
     find(Finding::yes(condition::ENDED, ended_reason(reason), message));
-    status.conditions.retain(|condition| condition.type_ != condition::OVERDUE);
+    status
+        .conditions
+        .retain(|condition| condition.type_ != condition::OVERDUE);
     status
 }
 
@@ -309,13 +443,25 @@ pub fn ended_reason(reason: EndReason) -> &'static str {
 
 /// How long to wait before the next try to delete a binding: a quarter of the time that it has been stuck, from a quarter of a second to fifteen.
 pub fn retry_after(grant: &AccessGrant, now: DateTime<Utc>) -> Duration {
-    let stuck_since = grant.status.as_ref().and_then(|status| condition::get(&status.conditions, condition::OVERDUE)).and_then(|overdue| time::from_kubernetes(&overdue.last_transition_time));
-    let stuck_for = stuck_since.and_then(|since| (now - since).to_std().ok()).unwrap_or_default();
+    let stuck_since = grant
+        .status
+        .as_ref()
+        .and_then(|status| condition::get(&status.conditions, condition::OVERDUE))
+        .and_then(|overdue| time::from_kubernetes(&overdue.last_transition_time));
+    let stuck_for = stuck_since
+        .and_then(|since| (now - since).to_std().ok())
+        .unwrap_or_default();
     (stuck_for / 4).clamp(Duration::from_millis(250), Duration::from_secs(15))
 }
 
 fn is_recorded(recorded: &[BoundBinding], target: &Target, found: &RoleBinding) -> bool {
-    recorded.iter().any(|BoundBinding { namespace, name: _, uid }| *namespace == target.namespace && Some(uid) == found.metadata.uid.as_ref())
+    recorded.iter().any(
+        |BoundBinding {
+             namespace,
+             name: _,
+             uid,
+         }| *namespace == target.namespace && Some(uid) == found.metadata.uid.as_ref(),
+    )
 }
 
 #[cfg(test)]

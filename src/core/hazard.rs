@@ -52,7 +52,12 @@ impl Hazard {
     /// Whether a holder can plant access that no deadline ends. Such a role needs the policy's `allowPersistence`.
     pub fn plants_access(self) -> bool {
         match self {
-            Self::WritesRbac | Self::MintsTokens | Self::Impersonates | Self::ApprovesCertificates | Self::ChangesAdmission | Self::WritesPolicies => true,
+            Self::WritesRbac
+            | Self::MintsTokens
+            | Self::Impersonates
+            | Self::ApprovesCertificates
+            | Self::ChangesAdmission
+            | Self::WritesPolicies => true,
             Self::ReadsSecrets | Self::RunsWorkloads | Self::EntersPods | Self::ReachesNodes => false,
         }
     }
@@ -74,26 +79,44 @@ impl Hazard {
     }
 
     fn is_in(self, rules: &[PolicyRule]) -> bool {
-        let any = |group, resources: &[&str], verbs: &[&str]| rules.iter().any(|rule| allows(rule, group, resources, verbs));
+        let any =
+            |group, resources: &[&str], verbs: &[&str]| rules.iter().any(|rule| allows(rule, group, resources, verbs));
         match self {
             Self::WritesRbac => {
                 let group = "rbac.authorization.k8s.io";
-                any(group, &["rolebindings", "clusterrolebindings", "roles", "clusterroles"], WRITE)
-                    || any(group, &["roles", "clusterroles"], &["bind", "escalate"])
+                any(
+                    group,
+                    &["rolebindings", "clusterrolebindings", "roles", "clusterroles"],
+                    WRITE,
+                ) || any(group, &["roles", "clusterroles"], &["bind", "escalate"])
             }
             // A secret of type kubernetes.io/service-account-token is filled with a token by Kubernetes; who may write and read secrets has it.
             Self::MintsTokens => {
-                any("", &["serviceaccounts/token"], &["create"]) || (any("", &["secrets"], WRITE) && any("", &["secrets"], READ))
+                any("", &["serviceaccounts/token"], &["create"])
+                    || (any("", &["secrets"], WRITE) && any("", &["secrets"], READ))
             }
-            Self::Impersonates => rules.iter().any(|rule| rule.verbs.iter().any(|verb| verb == "*" || verb.starts_with("impersonate"))
-                && ["", "authentication.k8s.io"].iter().any(|group| has_group(rule, group))
-                && rule.resources.iter().flatten().any(|resource| {
-                    resource == "*" || ["users", "groups", "serviceaccounts", "uids", "nodes"].contains(&resource.as_str()) || resource.starts_with("userextras") || resource.starts_with("*/")
-                })),
+            Self::Impersonates => rules.iter().any(|rule| {
+                rule.verbs
+                    .iter()
+                    .any(|verb| verb == "*" || verb.starts_with("impersonate"))
+                    && ["", "authentication.k8s.io"].iter().any(|group| has_group(rule, group))
+                    && rule.resources.iter().flatten().any(|resource| {
+                        resource == "*"
+                            || ["users", "groups", "serviceaccounts", "uids", "nodes"].contains(&resource.as_str())
+                            || resource.starts_with("userextras")
+                            || resource.starts_with("*/")
+                    })
+            }),
             Self::ApprovesCertificates => {
                 let group = "certificates.k8s.io";
-                any(group, &["certificatesigningrequests/approval", "certificatesigningrequests/status"], &["update", "patch"])
-                    || any(group, &["signers"], &["approve", "sign", "attest"])
+                any(
+                    group,
+                    &[
+                        "certificatesigningrequests/approval",
+                        "certificatesigningrequests/status",
+                    ],
+                    &["update", "patch"],
+                ) || any(group, &["signers"], &["approve", "sign", "attest"])
             }
             Self::ChangesAdmission => any(
                 "admissionregistration.k8s.io",
@@ -110,16 +133,37 @@ impl Hazard {
             Self::WritesPolicies => any(crate::api::GROUP, &["accesspolicies"], WRITE),
             Self::ReadsSecrets => any("", &["secrets"], READ),
             Self::RunsWorkloads => {
-                any("", &["pods", "replicationcontrollers", "podtemplates", "pods/ephemeralcontainers"], WRITE)
-                    || any("apps", &["deployments", "daemonsets", "statefulsets", "replicasets"], WRITE)
-                    || any("batch", &["jobs", "cronjobs"], WRITE)
+                any(
+                    "",
+                    &[
+                        "pods",
+                        "replicationcontrollers",
+                        "podtemplates",
+                        "pods/ephemeralcontainers",
+                    ],
+                    WRITE,
+                ) || any(
+                    "apps",
+                    &["deployments", "daemonsets", "statefulsets", "replicasets"],
+                    WRITE,
+                ) || any("batch", &["jobs", "cronjobs"], WRITE)
             }
             Self::EntersPods => any(
                 "",
-                &["pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "services/proxy"],
+                &[
+                    "pods/exec",
+                    "pods/attach",
+                    "pods/portforward",
+                    "pods/proxy",
+                    "services/proxy",
+                ],
                 &["get", "create", "update", "patch", "delete"],
             ),
-            Self::ReachesNodes => any("", &["nodes/proxy", "nodes/exec", "nodes/run", "nodes/attach"], &["get", "create", "update", "patch", "delete"]),
+            Self::ReachesNodes => any(
+                "",
+                &["nodes/proxy", "nodes/exec", "nodes/run", "nodes/attach"],
+                &["get", "create", "update", "patch", "delete"],
+            ),
         }
     }
 }
@@ -132,16 +176,23 @@ pub fn hazards(rules: &[PolicyRule]) -> BTreeSet<Hazard> {
 /// Whether a role with these rules allows streams that Kubernetes doesn't cut when access ends: a watch, a followed log, or a way into a pod.
 pub fn allows_streams(rules: &[PolicyRule]) -> bool {
     Hazard::EntersPods.is_in(rules)
-        || rules.iter().any(|rule| rule.resources.as_ref().is_some_and(|resources| !resources.is_empty()) && has_verb(rule, "watch"))
+        || rules.iter().any(|rule| {
+            rule.resources.as_ref().is_some_and(|resources| !resources.is_empty()) && has_verb(rule, "watch")
+        })
         || rules.iter().any(|rule| allows(rule, "", &["pods/log"], &["get"]))
 }
 
 fn allows(rule: &PolicyRule, group: &str, resources: &[&str], verbs: &[&str]) -> bool {
-    has_group(rule, group) && resources.iter().any(|resource| has_resource(rule, resource)) && verbs.iter().any(|verb| has_verb(rule, verb))
+    has_group(rule, group)
+        && resources.iter().any(|resource| has_resource(rule, resource))
+        && verbs.iter().any(|verb| has_verb(rule, verb))
 }
 
 fn has_group(rule: &PolicyRule, group: &str) -> bool {
-    rule.api_groups.iter().flatten().any(|named| named == "*" || named == group)
+    rule.api_groups
+        .iter()
+        .flatten()
+        .any(|named| named == "*" || named == group)
 }
 
 fn has_verb(rule: &PolicyRule, verb: &str) -> bool {
@@ -150,8 +201,13 @@ fn has_verb(rule: &PolicyRule, verb: &str) -> bool {
 
 /// RBAC's own matching: the name, `*`, or `*/subresource`.
 fn has_resource(rule: &PolicyRule, resource: &str) -> bool {
-    let of_any = resource.split_once('/').map(|(_, subresource)| format!("*/{subresource}"));
-    rule.resources.iter().flatten().any(|named| named == "*" || named == resource || Some(named) == of_any.as_ref())
+    let of_any = resource
+        .split_once('/')
+        .map(|(_, subresource)| format!("*/{subresource}"));
+    rule.resources
+        .iter()
+        .flatten()
+        .any(|named| named == "*" || named == resource || Some(named) == of_any.as_ref())
 }
 
 #[cfg(test)]
@@ -160,7 +216,12 @@ mod tests {
 
     fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
         let list = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
-        PolicyRule { api_groups: Some(vec![group.into()]), resources: Some(list(resources)), verbs: list(verbs), ..PolicyRule::default() }
+        PolicyRule {
+            api_groups: Some(vec![group.into()]),
+            resources: Some(list(resources)),
+            verbs: list(verbs),
+            ..PolicyRule::default()
+        }
     }
 
     fn names(rules: &[PolicyRule]) -> Vec<&'static str> {
@@ -179,19 +240,51 @@ mod tests {
     #[test]
     fn each_hazard_is_found_in_the_smallest_rule_that_has_it() {
         for (found, rules) in [
-            ("WritesRbac", vec![rule("rbac.authorization.k8s.io", &["rolebindings"], &["create"])]),
-            ("WritesRbac", vec![rule("rbac.authorization.k8s.io", &["clusterroles"], &["bind"])]),
+            (
+                "WritesRbac",
+                vec![rule("rbac.authorization.k8s.io", &["rolebindings"], &["create"])],
+            ),
+            (
+                "WritesRbac",
+                vec![rule("rbac.authorization.k8s.io", &["clusterroles"], &["bind"])],
+            ),
             ("MintsTokens", vec![rule("", &["serviceaccounts/token"], &["create"])]),
             ("MintsTokens", vec![rule("", &["*/token"], &["create"])]),
             ("Impersonates", vec![rule("", &["serviceaccounts"], &["impersonate"])]),
-            ("Impersonates", vec![rule("authentication.k8s.io", &["userextras/scopes"], &["impersonate"])]),
-            ("ApprovesCertificates", vec![rule("certificates.k8s.io", &["certificatesigningrequests/approval"], &["update"])]),
-            ("ApprovesCertificates", vec![rule("certificates.k8s.io", &["signers"], &["sign"])]),
-            ("ChangesAdmission", vec![rule("admissionregistration.k8s.io", &["validatingadmissionpolicybindings"], &["delete"])]),
-            ("WritesPolicies", vec![rule("curfew.dev", &["accesspolicies"], &["patch"])]),
+            (
+                "Impersonates",
+                vec![rule("authentication.k8s.io", &["userextras/scopes"], &["impersonate"])],
+            ),
+            (
+                "ApprovesCertificates",
+                vec![rule(
+                    "certificates.k8s.io",
+                    &["certificatesigningrequests/approval"],
+                    &["update"],
+                )],
+            ),
+            (
+                "ApprovesCertificates",
+                vec![rule("certificates.k8s.io", &["signers"], &["sign"])],
+            ),
+            (
+                "ChangesAdmission",
+                vec![rule(
+                    "admissionregistration.k8s.io",
+                    &["validatingadmissionpolicybindings"],
+                    &["delete"],
+                )],
+            ),
+            (
+                "WritesPolicies",
+                vec![rule("curfew.dev", &["accesspolicies"], &["patch"])],
+            ),
             ("ReadsSecrets", vec![rule("", &["secrets"], &["watch"])]),
             ("RunsWorkloads", vec![rule("batch", &["cronjobs"], &["create"])]),
-            ("RunsWorkloads", vec![rule("", &["pods/ephemeralcontainers"], &["patch"])]),
+            (
+                "RunsWorkloads",
+                vec![rule("", &["pods/ephemeralcontainers"], &["patch"])],
+            ),
             ("EntersPods", vec![rule("", &["pods/exec"], &["get"])]),
             ("ReachesNodes", vec![rule("", &["nodes/proxy"], &["get"])]),
         ] {
@@ -212,7 +305,11 @@ mod tests {
 
     #[test]
     fn non_resource_urls_are_no_hazard() {
-        let rules = [PolicyRule { non_resource_urls: Some(vec!["*".into()]), verbs: vec!["*".into()], ..PolicyRule::default() }];
+        let rules = [PolicyRule {
+            non_resource_urls: Some(vec!["*".into()]),
+            verbs: vec!["*".into()],
+            ..PolicyRule::default()
+        }];
         assert_eq!(names(&rules), [""; 0]);
         assert!(!allows_streams(&rules));
     }

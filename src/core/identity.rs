@@ -18,9 +18,15 @@ pub enum Account {
 impl Account {
     /// What `username` stands for.
     pub fn of(username: &str) -> Self {
-        match username.strip_prefix(marks::SERVICE_ACCOUNT_USER).map(|rest| rest.split_once(':')) {
+        match username
+            .strip_prefix(marks::SERVICE_ACCOUNT_USER)
+            .map(|rest| rest.split_once(':'))
+        {
             Some(Some((namespace, name))) if !namespace.is_empty() && !name.is_empty() => {
-                Self::ServiceAccount(ServiceAccountReference { namespace: namespace.into(), name: name.into() })
+                Self::ServiceAccount(ServiceAccountReference {
+                    namespace: namespace.into(),
+                    name: name.into(),
+                })
             }
             Some(_) => Self::System,
             None if username.starts_with("system:") || username.is_empty() => Self::System,
@@ -36,10 +42,16 @@ impl Account {
     /// The subject to bind, if one may be bound.
     pub fn subject(&self) -> Option<GrantedSubject> {
         match self {
-            Self::User(name) => Some(GrantedSubject { kind: "User".into(), name: name.clone(), namespace: None }),
-            Self::ServiceAccount(ServiceAccountReference { namespace, name }) => {
-                Some(GrantedSubject { kind: "ServiceAccount".into(), name: name.clone(), namespace: Some(namespace.clone()) })
-            }
+            Self::User(name) => Some(GrantedSubject {
+                kind: "User".into(),
+                name: name.clone(),
+                namespace: None,
+            }),
+            Self::ServiceAccount(ServiceAccountReference { namespace, name }) => Some(GrantedSubject {
+                kind: "ServiceAccount".into(),
+                name: name.clone(),
+                namespace: Some(namespace.clone()),
+            }),
             Self::System => None,
         }
     }
@@ -47,7 +59,11 @@ impl Account {
 
 /// Whether `people` mean this requester: by name, or by a group they were in when they asked.
 pub fn includes(people: &People, requester: &Requester) -> bool {
-    let Requester { username, uid: _, groups } = requester;
+    let Requester {
+        username,
+        uid: _,
+        groups,
+    } = requester;
     people.usernames().contains(username)
         || (Account::counts_by_group(username) && groups.iter().any(|group| people.groups.contains(group)))
 }
@@ -55,7 +71,9 @@ pub fn includes(people: &People, requester: &Requester) -> bool {
 /// Whether `entry` of a decision's `via` lets `username` speak in `place` for these accounts and groups. Admission attests that the entry is true of
 /// the speaker; this says whether it means anything.
 pub fn lets_in(entry: &str, place: &str, username: &str, usernames: &[String], groups: &[String]) -> bool {
-    let Some((said_place, who)) = entry.split_once('/') else { return false };
+    let Some((said_place, who)) = entry.split_once('/') else {
+        return false;
+    };
     if said_place != place {
         return false;
     }
@@ -71,7 +89,11 @@ mod tests {
     use super::*;
 
     fn requester(username: &str, groups: &[&str]) -> Requester {
-        Requester { username: username.into(), uid: String::new(), groups: groups.iter().map(|group| (*group).into()).collect() }
+        Requester {
+            username: username.into(),
+            uid: String::new(),
+            groups: groups.iter().map(|group| (*group).into()).collect(),
+        }
     }
 
     #[test]
@@ -80,20 +102,40 @@ mod tests {
         assert_eq!(Account::of("Alice "), Account::User("Alice ".into()));
         assert_eq!(
             Account::of("system:serviceaccount:ci:deployer"),
-            Account::ServiceAccount(ServiceAccountReference { namespace: "ci".into(), name: "deployer".into() })
+            Account::ServiceAccount(ServiceAccountReference {
+                namespace: "ci".into(),
+                name: "deployer".into()
+            })
         );
-        for system in ["", "system:admin", "system:node:n1", "system:serviceaccount:", "system:serviceaccount:ci", "system:serviceaccount::x", "system:serviceaccount:ci:"] {
+        for system in [
+            "",
+            "system:admin",
+            "system:node:n1",
+            "system:serviceaccount:",
+            "system:serviceaccount:ci",
+            "system:serviceaccount::x",
+            "system:serviceaccount:ci:",
+        ] {
             assert_eq!(Account::of(system), Account::System, "{system}");
         }
     }
 
     #[test]
     fn service_accounts_are_meant_only_where_they_are_named() {
-        let by_group = People { groups: vec!["system:authenticated".into()], ..People::default() };
+        let by_group = People {
+            groups: vec!["system:authenticated".into()],
+            ..People::default()
+        };
         assert!(includes(&by_group, &requester("alice", &["system:authenticated"])));
-        assert!(!includes(&by_group, &requester("system:serviceaccount:ci:deployer", &["system:authenticated"])));
+        assert!(!includes(
+            &by_group,
+            &requester("system:serviceaccount:ci:deployer", &["system:authenticated"])
+        ));
         let named = People {
-            service_accounts: vec![ServiceAccountReference { namespace: "ci".into(), name: "deployer".into() }],
+            service_accounts: vec![ServiceAccountReference {
+                namespace: "ci".into(),
+                name: "deployer".into(),
+            }],
             ..People::default()
         };
         assert!(includes(&named, &requester("system:serviceaccount:ci:deployer", &[])));
@@ -102,7 +144,10 @@ mod tests {
 
     #[test]
     fn names_are_compared_byte_for_byte() {
-        let people = People { users: vec!["alice".into()], ..People::default() };
+        let people = People {
+            users: vec!["alice".into()],
+            ..People::default()
+        };
         for other in ["Alice", "alice ", " alice", "alice\n", "аlice"] {
             assert!(!includes(&people, &requester(other, &[])), "{other:?}");
         }
@@ -123,7 +168,11 @@ mod tests {
             ("lead/bob", "bob", false),
             ("", "bob", false),
         ] {
-            assert_eq!(lets_in(entry, "lead", username, &users, &groups), expected, "{entry} {username}");
+            assert_eq!(
+                lets_in(entry, "lead", username, &users, &groups),
+                expected,
+                "{entry} {username}"
+            );
         }
     }
 }

@@ -36,9 +36,22 @@ struct Written<'a> {
 
 /// The offer's digest: SHA-256, 64 hex characters.
 pub fn digest(terms: Terms<'_>) -> String {
-    let Terms { request: (request_uid, request), policy, role: RoleFacts { reference, uid, rules }, targets } = terms;
-    let request = AccessRequestSpec { decisions: vec![], ..request.clone() };
-    sha256(&Written { request: (request_uid, request), policy, role: (reference.to_string(), uid, rules), targets: targets.iter().map(target).collect() })
+    let Terms {
+        request: (request_uid, request),
+        policy,
+        role: RoleFacts { reference, uid, rules },
+        targets,
+    } = terms;
+    let request = AccessRequestSpec {
+        decisions: vec![],
+        ..request.clone()
+    };
+    sha256(&Written {
+        request: (request_uid, request),
+        policy,
+        role: (reference.to_string(), uid, rules),
+        targets: targets.iter().map(target).collect(),
+    })
 }
 
 /// The code that stands for a digest when people type it.
@@ -58,14 +71,27 @@ pub fn policy_digest(spec: &AccessPolicySpec) -> String {
 
 /// A namespace as offers and grants name it.
 pub fn target(namespace: &NamespaceFacts) -> Target {
-    let NamespaceFacts { name, uid, labels: _, terminating: _ } = namespace;
-    Target { namespace: name.clone(), uid: uid.clone() }
+    let NamespaceFacts {
+        name,
+        uid,
+        labels: _,
+        terminating: _,
+    } = namespace;
+    Target {
+        namespace: name.clone(),
+        uid: uid.clone(),
+    }
 }
 
 /// Structs and maps of strings always serialise. If one didn't, the digest would be empty, and no approval counts for an empty digest.
 fn sha256(value: &impl Serialize) -> String {
     serde_json::to_vec(value)
-        .map(|written| Sha256::digest(&written).iter().map(|byte| format!("{byte:02x}")).collect())
+        .map(|written| {
+            Sha256::digest(&written)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect()
+        })
         .unwrap_or_default()
 }
 

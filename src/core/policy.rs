@@ -12,8 +12,8 @@ use super::hazard::{self, Hazard};
 use super::identity;
 use crate::api::condition::{self, Finding};
 use crate::api::{
-    AccessPolicy, AccessPolicySpec, AccessPolicyStatus, AccessRequestSpec, Approval, DeadMansSwitch, GoDuration, InvalidDuration, Namespaces, ReasonRule, Requester, RoleKind, RoleReference,
-    Stage,
+    AccessPolicy, AccessPolicySpec, AccessPolicyStatus, AccessRequestSpec, Approval, DeadMansSwitch, GoDuration,
+    InvalidDuration, Namespaces, ReasonRule, Requester, RoleKind, RoleReference, Stage,
 };
 
 /// How long a request may wait when its policy says nothing.
@@ -31,7 +31,10 @@ pub struct Obstacle {
 impl Obstacle {
     /// An obstacle.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self {
+            reason,
+            message: message.into(),
+        }
     }
 }
 
@@ -62,7 +65,11 @@ pub fn flaws(spec: &AccessPolicySpec, roles: &[PolicyRole]) -> Vec<Obstacle> {
     flaws.extend(flaws_of_durations(spec));
     flaws.extend(flaws_of_approval(spec.approval.as_ref()));
     flaws.extend(spec.reason.as_ref().and_then(|rule| pattern(rule).err()));
-    flaws.extend(roles.iter().flat_map(|role| flaws_of_role(role, spec.allow_persistence)));
+    flaws.extend(
+        roles
+            .iter()
+            .flat_map(|role| flaws_of_role(role, spec.allow_persistence)),
+    );
     flaws
 }
 
@@ -71,7 +78,11 @@ fn hazards(roles: &[PolicyRole]) -> Vec<(&RoleReference, Vec<Hazard>)> {
     roles
         .iter()
         .filter_map(|PolicyRole { finding, bindable: _ }| match finding {
-            RoleFinding::Found(RoleFacts { reference, uid: _, rules }) => Some((reference, hazard::hazards(rules).into_iter().collect::<Vec<_>>())),
+            RoleFinding::Found(RoleFacts {
+                reference,
+                uid: _,
+                rules,
+            }) => Some((reference, hazard::hazards(rules).into_iter().collect::<Vec<_>>())),
             RoleFinding::Missing(_) | RoleFinding::PerNamespace(_) => None,
         })
         .filter(|(_, hazards)| !hazards.is_empty())
@@ -92,10 +103,19 @@ pub fn status(policy: &AccessPolicy, roles: &[PolicyRole], now: DateTime<Utc>) -
     };
     let hazards: Vec<_> = hazards(roles)
         .into_iter()
-        .map(|(role, hazards)| format!("{role}: {}", hazards.into_iter().map(Hazard::name).collect::<Vec<_>>().join(", ")))
+        .map(|(role, hazards)| {
+            format!(
+                "{role}: {}",
+                hazards.into_iter().map(Hazard::name).collect::<Vec<_>>().join(", ")
+            )
+        })
         .collect();
     let hazardous = match hazards.is_empty() {
-        true => Finding::no(condition::HAZARDOUS, "NothingFound", "no role of this policy is known to allow more than its rules show at first sight"),
+        true => Finding::no(
+            condition::HAZARDOUS,
+            "NothingFound",
+            "no role of this policy is known to allow more than its rules show at first sight",
+        ),
         false => Finding::yes(condition::HAZARDOUS, "RolesAllowMore", hazards.join("; ")),
     };
     for finding in [ready, hazardous] {
@@ -130,8 +150,20 @@ fn unsupported(spec: &AccessPolicySpec) -> Vec<Obstacle> {
         review,
     } = spec;
     let no_approval = Approval::default();
-    let Approval { order: _, stages, break_glass } = approval.as_ref().unwrap_or(&no_approval);
-    let escalates = stages.iter().any(|Stage { name: _, approvers: _, required: _, timeout, escalate_to }| timeout.is_some() || escalate_to.is_some());
+    let Approval {
+        order: _,
+        stages,
+        break_glass,
+    } = approval.as_ref().unwrap_or(&no_approval);
+    let escalates = stages.iter().any(
+        |Stage {
+             name: _,
+             approvers: _,
+             required: _,
+             timeout,
+             escalate_to,
+         }| timeout.is_some() || escalate_to.is_some(),
+    );
     let mut found: Vec<Obstacle> = [
         (*cluster_wide, "clusterWide"),
         (limits.is_some(), "limits"),
@@ -145,7 +177,12 @@ fn unsupported(spec: &AccessPolicySpec) -> Vec<Obstacle> {
     ]
     .into_iter()
     .filter(|(set, _)| *set)
-    .map(|(_, what)| Obstacle::new("NotYetSupported", format!("this version doesn't support {what} yet; take it out of the policy")))
+    .map(|(_, what)| {
+        Obstacle::new(
+            "NotYetSupported",
+            format!("this version doesn't support {what} yet; take it out of the policy"),
+        )
+    })
     .collect();
     match dead_mans_switch {
         Some(DeadMansSwitch::BestEffort) => {}
@@ -160,19 +197,32 @@ fn unsupported(spec: &AccessPolicySpec) -> Vec<Obstacle> {
 fn flaws_of_scope(spec: &AccessPolicySpec) -> Vec<Obstacle> {
     let mut flaws = vec![];
     if spec.requesters.is_empty() {
-        flaws.push(Obstacle::new("NothingMatches", "requesters names nobody; add users, groups or serviceAccounts"));
+        flaws.push(Obstacle::new(
+            "NothingMatches",
+            "requesters names nobody; add users, groups or serviceAccounts",
+        ));
     }
     if spec.roles.is_empty() {
         flaws.push(Obstacle::new("NothingMatches", "roles names no role"));
     }
     match &spec.namespaces {
-        None => flaws.push(Obstacle::new("NothingMatches", "namespaces is missing; add names or a selector")),
+        None => flaws.push(Obstacle::new(
+            "NothingMatches",
+            "namespaces is missing; add names or a selector",
+        )),
         Some(Namespaces { names, selector }) => match selector {
             Some(selector) if selector.is_empty() => {
                 flaws.push(Obstacle::new("EmptySelector", "namespaces.selector says nothing, which selects nothing; add matchLabels or matchExpressions, or take it out"));
             }
-            Some(selector) => flaws.extend(selector.flaw().map(|flaw| Obstacle::new("InvalidSelector", format!("namespaces.selector: {flaw}")))),
-            None if names.is_empty() => flaws.push(Obstacle::new("NothingMatches", "namespaces is empty; add names or a selector")),
+            Some(selector) => flaws.extend(
+                selector
+                    .flaw()
+                    .map(|flaw| Obstacle::new("InvalidSelector", format!("namespaces.selector: {flaw}"))),
+            ),
+            None if names.is_empty() => flaws.push(Obstacle::new(
+                "NothingMatches",
+                "namespaces is empty; add names or a selector",
+            )),
             None => {}
         },
     }
@@ -181,10 +231,14 @@ fn flaws_of_scope(spec: &AccessPolicySpec) -> Vec<Obstacle> {
 
 fn flaws_of_durations(spec: &AccessPolicySpec) -> Vec<Obstacle> {
     let parse = |field: &str, duration: &GoDuration| {
-        duration.parse().map_err(|invalid: InvalidDuration| Obstacle::new("InvalidDuration", format!("{field}: {invalid}")))
+        duration
+            .parse()
+            .map_err(|invalid: InvalidDuration| Obstacle::new("InvalidDuration", format!("{field}: {invalid}")))
     };
     let mut flaws = vec![];
-    let longest = parse("maxDuration", &spec.max_duration).map_err(|flaw| flaws.push(flaw)).ok();
+    let longest = parse("maxDuration", &spec.max_duration)
+        .map_err(|flaw| flaws.push(flaw))
+        .ok();
     if let Some(ttl) = &spec.request_ttl {
         flaws.extend(parse("requestTTL", ttl).err());
     }
@@ -193,7 +247,10 @@ fn flaws_of_durations(spec: &AccessPolicySpec) -> Vec<Obstacle> {
             Err(flaw) => flaws.push(flaw),
             Ok(length) if longest.is_some_and(|longest| length > longest) => flaws.push(Obstacle::new(
                 "InvalidDuration",
-                format!("defaultDuration {default} is longer than maxDuration {}", spec.max_duration),
+                format!(
+                    "defaultDuration {default} is longer than maxDuration {}",
+                    spec.max_duration
+                ),
             )),
             Ok(_) => {}
         }
@@ -202,30 +259,63 @@ fn flaws_of_durations(spec: &AccessPolicySpec) -> Vec<Obstacle> {
 }
 
 fn flaws_of_approval(approval: Option<&Approval>) -> Vec<Obstacle> {
-    let missing = || vec![Obstacle::new("ApprovalMissing", "approval names no stages, and what is missing never means granted; add approval.stages with approvers")];
-    let Some(Approval { order: _, stages, break_glass }) = approval else { return missing() };
+    let missing = || {
+        vec![Obstacle::new(
+            "ApprovalMissing",
+            "approval names no stages, and what is missing never means granted; add approval.stages with approvers",
+        )]
+    };
+    let Some(Approval {
+        order: _,
+        stages,
+        break_glass,
+    }) = approval
+    else {
+        return missing();
+    };
     match (stages.is_empty(), break_glass) {
         (true, None) => missing(),
-        (false, Some(_)) => vec![Obstacle::new("ApprovalAmbiguous", "approval has both stages and breakGlass; keep one of the two")],
+        (false, Some(_)) => vec![Obstacle::new(
+            "ApprovalAmbiguous",
+            "approval has both stages and breakGlass; keep one of the two",
+        )],
         (true, Some(_)) => vec![],
         (false, None) => stages.iter().filter_map(flaw_of_stage).collect(),
     }
 }
 
 fn flaw_of_stage(stage: &Stage) -> Option<Obstacle> {
-    let Stage { name, approvers, required: _, timeout: _, escalate_to: _ } = stage;
+    let Stage {
+        name,
+        approvers,
+        required: _,
+        timeout: _,
+        escalate_to: _,
+    } = stage;
     let required = required(stage);
     if approvers.is_empty() {
-        return Some(Obstacle::new("NobodyApproves", format!("stage {name:?} names no approvers")));
+        return Some(Obstacle::new(
+            "NobodyApproves",
+            format!("stage {name:?} names no approvers"),
+        ));
     }
     if required < 1 {
-        return Some(Obstacle::new("NobodyApproves", format!("stage {name:?} requires {required} approvals; at least 1 is needed")));
+        return Some(Obstacle::new(
+            "NobodyApproves",
+            format!("stage {name:?} requires {required} approvals; at least 1 is needed"),
+        ));
     }
     let mut named = approvers.usernames();
     named.sort_unstable();
     named.dedup();
     (approvers.groups.is_empty() && i32::try_from(named.len()).is_ok_and(|people| people < required)).then(|| {
-        Obstacle::new("NeverMet", format!("stage {name:?} requires {required} approvals and names {} people and no group", named.len()))
+        Obstacle::new(
+            "NeverMet",
+            format!(
+                "stage {name:?} requires {required} approvals and names {} people and no group",
+                named.len()
+            ),
+        )
     })
 }
 
@@ -237,11 +327,17 @@ pub fn required(stage: &Stage) -> i32 {
 /// The one stage of a policy that has exactly one and nothing else. More come with chains; until then such policies are never Ready.
 pub fn stage(spec: &AccessPolicySpec) -> Option<&Stage> {
     match spec.approval.as_ref()? {
-        Approval { order: _, stages, break_glass: None } => match stages.as_slice() {
+        Approval {
+            order: _,
+            stages,
+            break_glass: None,
+        } => match stages.as_slice() {
             [stage] => Some(stage),
             _ => None,
         },
-        Approval { break_glass: Some(_), .. } => None,
+        Approval {
+            break_glass: Some(_), ..
+        } => None,
     }
 }
 
@@ -255,29 +351,50 @@ fn flaws_of_role(role: &PolicyRole, allow_persistence: bool) -> Vec<Obstacle> {
     if !bindable {
         flaws.push(Obstacle::new(
             "RoleNotGrantable",
-            format!("the operator may not bind {reference}; a cluster admin can add it to grantableRoles of the Helm chart"),
+            format!(
+                "the operator may not bind {reference}; a cluster admin can add it to grantableRoles of the Helm chart"
+            ),
         ));
     }
     flaws
 }
 
 fn missing_role(reference: &RoleReference) -> Obstacle {
-    Obstacle::new("RoleMissing", format!("{reference} doesn't exist; whoever looks after roles can create it"))
+    Obstacle::new(
+        "RoleMissing",
+        format!("{reference} doesn't exist; whoever looks after roles can create it"),
+    )
 }
 
 /// What keeps a role from being given to anybody, whatever the request.
 pub fn obstacles_of_role(role: &RoleFacts, allow_persistence: bool) -> Vec<Obstacle> {
-    let RoleFacts { reference, uid: _, rules } = role;
+    let RoleFacts {
+        reference,
+        uid: _,
+        rules,
+    } = role;
     if rules.is_empty() {
-        return vec![Obstacle::new("RoleEmpty", format!("{reference} has no rules; it would give access later, when somebody adds some. Whoever looks after roles can give it rules"))];
+        return vec![Obstacle::new(
+            "RoleEmpty",
+            format!(
+                "{reference} has no rules; it would give access later, when somebody adds some. Whoever looks after roles can give it rules"
+            ),
+        )];
     }
-    let planting: Vec<_> = hazard::hazards(rules).into_iter().filter(|hazard| hazard.plants_access()).map(Hazard::name).collect();
+    let planting: Vec<_> = hazard::hazards(rules)
+        .into_iter()
+        .filter(|hazard| hazard.plants_access())
+        .map(Hazard::name)
+        .collect();
     if planting.is_empty() || allow_persistence {
         return vec![];
     }
     vec![Obstacle::new(
         "RolePlantsAccess",
-        format!("with {reference} a holder can plant access that no deadline ends ({}); take another role, or write allowPersistence: true", planting.join(", ")),
+        format!(
+            "with {reference} a holder can plant access that no deadline ends ({}); take another role, or write allowPersistence: true",
+            planting.join(", ")
+        ),
     )]
 }
 
@@ -294,26 +411,53 @@ pub struct Ask<'a> {
 
 /// Why a request doesn't fit a policy because of who asks, for what, or where. `None`: it does.
 pub fn out_of_scope(policy: &AccessPolicySpec, ask: Ask<'_>) -> Option<Obstacle> {
-    let Ask { spec, requester, targets } = ask;
+    let Ask {
+        spec,
+        requester,
+        targets,
+    } = ask;
     if !identity::includes(&policy.requesters, requester) {
-        return Some(Obstacle::new("NotARequester", "its requesters don't include you; whoever runs the cluster can change that, or make a new request under another policy"));
+        return Some(Obstacle::new(
+            "NotARequester",
+            "its requesters don't include you; whoever runs the cluster can change that, or make a new request under another policy",
+        ));
     }
     if !policy.roles.contains(&spec.role) {
-        return Some(Obstacle::new("RoleNotInPolicy", format!("its roles don't include {}; make a new request for another role or under another policy", spec.role)));
+        return Some(Obstacle::new(
+            "RoleNotInPolicy",
+            format!(
+                "its roles don't include {}; make a new request for another role or under another policy",
+                spec.role
+            ),
+        ));
     }
     let outside = targets.iter().find(|target| !offers_namespace(policy, target))?;
-    Some(Obstacle::new("NamespaceNotInPolicy", format!("its namespaces don't include {:?}; make a new request for another namespace or under another policy", outside.name)))
+    Some(Obstacle::new(
+        "NamespaceNotInPolicy",
+        format!(
+            "its namespaces don't include {:?}; make a new request for another namespace or under another policy",
+            outside.name
+        ),
+    ))
 }
 
 fn offers_namespace(policy: &AccessPolicySpec, namespace: &NamespaceFacts) -> bool {
-    policy.namespaces.as_ref().is_some_and(|Namespaces { names, selector }| {
-        names.contains(&namespace.name) || selector.as_ref().is_some_and(|selector| selector.selects(&namespace.labels))
-    })
+    policy
+        .namespaces
+        .as_ref()
+        .is_some_and(|Namespaces { names, selector }| {
+            names.contains(&namespace.name)
+                || selector
+                    .as_ref()
+                    .is_some_and(|selector| selector.selects(&namespace.labels))
+        })
 }
 
 /// Why a request that is in a policy's scope can't be had as it is: its duration, its reason. `None`: it can.
 pub fn out_of_bounds(policy: &AccessPolicySpec, spec: &AccessRequestSpec) -> Option<Obstacle> {
-    duration(policy, spec).err().or_else(|| flaw_of_reason(policy.reason.as_ref()?, spec.reason.as_deref()))
+    duration(policy, spec)
+        .err()
+        .or_else(|| flaw_of_reason(policy.reason.as_ref()?, spec.reason.as_deref()))
 }
 
 /// How long access will last: what the request says, or the policy's default; never more than the policy's maximum.
@@ -322,35 +466,66 @@ pub fn out_of_bounds(policy: &AccessPolicySpec, spec: &AccessRequestSpec) -> Opt
 /// The obstacle, when there is no such duration.
 pub fn duration<'a>(policy: &'a AccessPolicySpec, spec: &'a AccessRequestSpec) -> Result<&'a GoDuration, Obstacle> {
     let Some(asked) = spec.duration.as_ref().or(policy.default_duration.as_ref()) else {
-        return Err(Obstacle::new("DurationMissing", format!("the policy has no default duration; make a new request with a duration of at most {}", policy.max_duration)));
+        return Err(Obstacle::new(
+            "DurationMissing",
+            format!(
+                "the policy has no default duration; make a new request with a duration of at most {}",
+                policy.max_duration
+            ),
+        ));
     };
-    let parse = |duration: &GoDuration| duration.parse().map_err(|invalid| Obstacle::new("InvalidDuration", invalid.to_string()));
+    let parse = |duration: &GoDuration| {
+        duration
+            .parse()
+            .map_err(|invalid| Obstacle::new("InvalidDuration", invalid.to_string()))
+    };
     if parse(asked)? > parse(&policy.max_duration)? {
-        return Err(Obstacle::new("DurationTooLong", format!("a duration of {asked} is longer than the policy allows; make a new request with at most {}", policy.max_duration)));
+        return Err(Obstacle::new(
+            "DurationTooLong",
+            format!(
+                "a duration of {asked} is longer than the policy allows; make a new request with at most {}",
+                policy.max_duration
+            ),
+        ));
     }
     Ok(asked)
 }
 
 /// How long a request may wait for its decision.
 pub fn request_ttl(policy: Option<&AccessPolicySpec>) -> Duration {
-    policy.and_then(|policy| policy.request_ttl.as_ref()).and_then(|ttl| ttl.parse().ok()).unwrap_or(DEFAULT_REQUEST_TTL)
+    policy
+        .and_then(|policy| policy.request_ttl.as_ref())
+        .and_then(|ttl| ttl.parse().ok())
+        .unwrap_or(DEFAULT_REQUEST_TTL)
 }
 
 fn flaw_of_reason(rule: &ReasonRule, reason: Option<&str>) -> Option<Obstacle> {
-    let ReasonRule { required, pattern: _, hint } = rule;
-    let expected = hint.as_ref().map(|hint| format!("; expected is {hint}")).unwrap_or_default();
+    let ReasonRule {
+        required,
+        pattern: _,
+        hint,
+    } = rule;
+    let expected = hint
+        .as_ref()
+        .map(|hint| format!("; expected is {hint}"))
+        .unwrap_or_default();
     let pattern = match pattern(rule) {
         Ok(pattern) => pattern,
         Err(flaw) => return Some(flaw),
     };
     let given = reason.map(str::trim).filter(|reason| !reason.is_empty());
     match (given, pattern) {
-        (None, pattern) if *required || pattern.is_some() => {
-            Some(Obstacle::new("ReasonMissing", format!("the policy requires a reason{expected}; make a new request with one")))
-        }
-        (Some(given), Some(pattern)) if !pattern.is_match(given) => {
-            Some(Obstacle::new("ReasonMismatch", format!("the reason doesn't match the policy's pattern {:?}{expected}; make a new request", pattern.as_str())))
-        }
+        (None, pattern) if *required || pattern.is_some() => Some(Obstacle::new(
+            "ReasonMissing",
+            format!("the policy requires a reason{expected}; make a new request with one"),
+        )),
+        (Some(given), Some(pattern)) if !pattern.is_match(given) => Some(Obstacle::new(
+            "ReasonMismatch",
+            format!(
+                "the reason doesn't match the policy's pattern {:?}{expected}; make a new request",
+                pattern.as_str()
+            ),
+        )),
         _ => None,
     }
 }
@@ -360,7 +535,10 @@ fn pattern(rule: &ReasonRule) -> Result<Option<Regex>, Obstacle> {
     rule.pattern.as_deref().map(Regex::new).transpose().map_err(|error| {
         let cause = error.to_string();
         let last = cause.lines().last().unwrap_or_default();
-        Obstacle::new("InvalidPattern", format!("reason.pattern is no regular expression: {last}"))
+        Obstacle::new(
+            "InvalidPattern",
+            format!("reason.pattern is no regular expression: {last}"),
+        )
     })
 }
 
@@ -369,25 +547,50 @@ pub fn protected(home: &Home, requester: &Requester, targets: &[NamespaceFacts])
     match identity::Account::of(&requester.username) {
         identity::Account::User(_) => {}
         identity::Account::System => {
-            return Some(Obstacle::new("ProtectedSubject", "access is never granted to Kubernetes' own accounts (system:…)"));
+            return Some(Obstacle::new(
+                "ProtectedSubject",
+                "access is never granted to Kubernetes' own accounts (system:…)",
+            ));
         }
         identity::Account::ServiceAccount(account) if home.protects(&account.namespace) => {
-            return Some(Obstacle::new("ProtectedSubject", format!("access is never granted to service accounts of namespace {:?}", account.namespace)));
+            return Some(Obstacle::new(
+                "ProtectedSubject",
+                format!(
+                    "access is never granted to service accounts of namespace {:?}",
+                    account.namespace
+                ),
+            ));
         }
         identity::Account::ServiceAccount(_) => {}
     }
     targets.iter().find(|target| home.protects(&target.name)).map(|target| {
-        Obstacle::new("ProtectedNamespace", format!("access is never granted in namespace {:?}: it belongs to Kubernetes or to Curfew itself", target.name))
+        Obstacle::new(
+            "ProtectedNamespace",
+            format!(
+                "access is never granted in namespace {:?}: it belongs to Kubernetes or to Curfew itself",
+                target.name
+            ),
+        )
     })
 }
 
 /// What is wrong with a request's role in its target namespaces.
-pub fn obstacles_of_asked_role(policy: &AccessPolicySpec, role: Option<&RoleFacts>, asked: &RoleReference, namespace: &str) -> Vec<Obstacle> {
+pub fn obstacles_of_asked_role(
+    policy: &AccessPolicySpec,
+    role: Option<&RoleFacts>,
+    asked: &RoleReference,
+    namespace: &str,
+) -> Vec<Obstacle> {
     match role {
         Some(role) => obstacles_of_role(role, policy.allow_persistence),
         None => vec![match asked.kind {
             RoleKind::ClusterRole => missing_role(asked),
-            RoleKind::Role => Obstacle::new("RoleMissing", format!("{asked} doesn't exist in namespace {namespace:?}; whoever looks after roles there can create it")),
+            RoleKind::Role => Obstacle::new(
+                "RoleMissing",
+                format!(
+                    "{asked} doesn't exist in namespace {namespace:?}; whoever looks after roles there can create it"
+                ),
+            ),
         }],
     }
 }

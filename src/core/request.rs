@@ -14,8 +14,8 @@ use super::approval::{self, Outcome, Rules, Weighing};
 use super::facts::{Home, NamespaceFacts, RoleFacts};
 use super::{grant, hazard, offer, policy};
 use crate::api::{
-    AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, EndReason, GrantPhase, GrantedPolicy, GrantedRole, OnChange,
-    RequestPhase, RequestReference, Revokers, RoleReference, Stage, time,
+    AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, EndReason, GrantPhase,
+    GrantedPolicy, GrantedRole, OnChange, RequestPhase, RequestReference, Revokers, RoleReference, Stage, time,
 };
 
 /// All that the fate of a request depends on, as it was read a moment ago.
@@ -67,7 +67,10 @@ pub fn decide(observed: &Observed, now: DateTime<Utc>) -> Plan {
     }
     match &draft.status.seal {
         Some(seal) => {
-            let grant = observed.grant.as_ref().filter(|grant| grant.metadata.uid.as_ref() == Some(&seal.uid));
+            let grant = observed
+                .grant
+                .as_ref()
+                .filter(|grant| grant.metadata.uid.as_ref() == Some(&seal.uid));
             follow(draft, grant, observed.left_behind)
         }
         None => undecided(draft, observed, now),
@@ -77,36 +80,53 @@ pub fn decide(observed: &Observed, now: DateTime<Utc>) -> Plan {
 fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan {
     let assessment = assess(observed);
     let policy = assessment.policy().or_else(|| policy_of(observed));
-    let revokers = policy.map(|policy| approval::revokers(&policy.spec)).unwrap_or_default();
+    let revokers = policy
+        .map(|policy| approval::revokers(&policy.spec))
+        .unwrap_or_default();
     let weighing = weigh(&assessment, policy, observed, &revokers);
     let draft = draft.with_words(weighing.effects);
     match &weighing.outcome {
         Outcome::Denied { by } => return draft.ended_by_word(RequestPhase::Denied, *by),
         Outcome::Revoked { by, by_requester: true } => return draft.ended_by_word(RequestPhase::Withdrawn, *by),
-        Outcome::Revoked { by, by_requester: false } => return draft.ended_by_word(RequestPhase::Revoked, *by),
+        Outcome::Revoked {
+            by,
+            by_requester: false,
+        } => return draft.ended_by_word(RequestPhase::Revoked, *by),
         Outcome::Waiting { .. } | Outcome::Approved { .. } => {}
     }
     if observed.request.metadata.deletion_timestamp.is_some() {
-        return draft.ended(RequestPhase::Withdrawn, "RequestDeleted", "the request is being deleted");
+        return draft.ended(
+            RequestPhase::Withdrawn,
+            "RequestDeleted",
+            "the request is being deleted",
+        );
     }
     if let Assessment::Over { reason, message } = assessment {
         return draft.ended(RequestPhase::Failed, reason, message);
     }
     let ttl_ends = expiry(&observed.request, policy);
     if ttl_ends <= now {
-        return draft.ended(RequestPhase::Expired, "NotDecided", format!("nobody decided it before {}", time::written(ttl_ends)));
+        return draft.ended(
+            RequestPhase::Expired,
+            "NotDecided",
+            format!("nobody decided it before {}", time::written(ttl_ends)),
+        );
     }
     match (assessment, weighing.outcome) {
         (Assessment::Offered(offered), Outcome::Approved { by }) => {
             let spec = grant_spec(observed, &offered, &by, revokers.clone());
             match &observed.grant {
                 None => Plan::Grant(Box::new(spec)),
-                Some(grant) if grant.spec == spec && grant::due(grant, now).is_none() => draft.sealed(grant, &offered, revokers, &observed.targets),
+                Some(grant) if grant.spec == spec && grant::due(grant, now).is_none() => {
+                    draft.sealed(grant, &offered, revokers, &observed.targets)
+                }
                 Some(_) => draft.overtaken(),
             }
         }
         _ if observed.grant.is_some() => draft.overtaken(),
-        (Assessment::Offered(offered), outcome) => draft.offered(&offered, &outcome, revokers, &observed.targets, ttl_ends),
+        (Assessment::Offered(offered), outcome) => {
+            draft.offered(&offered, &outcome, revokers, &observed.targets, ttl_ends)
+        }
         (Assessment::Blocked { policy: _, obstacle }, _) => draft.blocked(obstacle, revokers, ttl_ends),
         (Assessment::Over { reason, message }, _) => draft.ended(RequestPhase::Failed, reason, message),
     }
@@ -114,19 +134,37 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
 
 /// The moment at which an undecided request ends.
 fn expiry(request: &AccessRequest, policy: Option<&AccessPolicy>) -> DateTime<Utc> {
-    let ttl = chrono::Duration::from_std(policy::request_ttl(policy.map(|policy| &policy.spec))).unwrap_or(chrono::Duration::zero());
-    let created = request.metadata.creation_timestamp.as_ref().and_then(time::from_kubernetes);
-    created.and_then(|created| created.checked_add_signed(ttl)).unwrap_or(DateTime::<Utc>::MIN_UTC)
+    let ttl = chrono::Duration::from_std(policy::request_ttl(policy.map(|policy| &policy.spec)))
+        .unwrap_or(chrono::Duration::zero());
+    let created = request
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .and_then(time::from_kubernetes);
+    created
+        .and_then(|created| created.checked_add_signed(ttl))
+        .unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
-fn weigh(assessment: &Assessment<'_>, policy: Option<&AccessPolicy>, observed: &Observed, revokers: &Revokers) -> Weighing {
+fn weigh(
+    assessment: &Assessment<'_>,
+    policy: Option<&AccessPolicy>,
+    observed: &Observed,
+    revokers: &Revokers,
+) -> Weighing {
     let offer = match assessment {
         Assessment::Offered(offered) => Some(offered.offer.digest.as_str()),
         Assessment::Blocked { .. } | Assessment::Over { .. } => None,
     };
     let nobody = Stage::default();
     let rules = Rules {
-        requester: observed.request.spec.requester.as_ref().map(|requester| requester.username.as_str()).unwrap_or_default(),
+        requester: observed
+            .request
+            .spec
+            .requester
+            .as_ref()
+            .map(|requester| requester.username.as_str())
+            .unwrap_or_default(),
         stage: policy.and_then(|policy| policy::stage(&policy.spec)).unwrap_or(&nobody),
         revokers,
         offer,
@@ -138,7 +176,13 @@ fn weigh(assessment: &Assessment<'_>, policy: Option<&AccessPolicy>, observed: &
 
 fn grant_spec(observed: &Observed, offered: &Offered<'_>, by: &[usize], revokers: Revokers) -> AccessGrantSpec {
     let request = &observed.request;
-    let Offered { policy, requester, subject, role, offer } = offered;
+    let Offered {
+        policy,
+        requester,
+        subject,
+        role,
+        offer,
+    } = offered;
     let RoleReference { kind, name } = &role.reference;
     AccessGrantSpec {
         request: RequestReference {
@@ -164,7 +208,10 @@ fn grant_spec(observed: &Observed, offered: &Offered<'_>, by: &[usize], revokers
             on_change: policy.spec.on_policy_change.unwrap_or(OnChange::Keep),
         },
         offer: offer.digest.clone(),
-        decisions: by.iter().filter_map(|place| request.spec.decisions.get(*place).cloned()).collect(),
+        decisions: by
+            .iter()
+            .filter_map(|place| request.spec.decisions.get(*place).cloned())
+            .collect(),
         revokers,
         reason: request.spec.reason.clone(),
         hazards: offer.hazards.clone(),
@@ -184,7 +231,9 @@ fn follow(draft: Draft<'_>, grant: Option<&AccessGrant>, left_behind: bool) -> P
     let status = grant.status.clone().unwrap_or_default();
     match (status.phase, status.end) {
         (Some(GrantPhase::Ended), end) => {
-            let (reason, message) = end.map(|end| (end.reason, end.message)).unwrap_or((EndReason::GrantDeleted, "its AccessGrant ended".into()));
+            let (reason, message) = end
+                .map(|end| (end.reason, end.message))
+                .unwrap_or((EndReason::GrantDeleted, "its AccessGrant ended".into()));
             draft.ended(ended_as(reason), grant::ended_reason(reason), message)
         }
         (Some(GrantPhase::Ending), end) => draft.ending(&end.map(|end| end.message).unwrap_or_default()),

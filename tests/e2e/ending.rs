@@ -402,7 +402,7 @@ async fn case_67_metrics_tell_of_the_end_and_nothing_is_asked_while_nothing_chan
     assert!(since.is_empty(), "{since:#?}");
 }
 
-// ---- what is the case after an end -----------------------------------------------------------------------------------
+// ---- what is the case after an end --------------------------------------------------------------------------------
 
 /// Waits for this end of a request and its grant. Gives the grant's message.
 async fn assert_ended(scene: &Scene, request: &str, grant: &AccessGrant, as_what: (RequestPhase, EndReason)) -> String {

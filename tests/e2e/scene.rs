@@ -57,7 +57,13 @@ impl Scene {
         let id = format!("{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let namespace = format!("team-{id}");
         let user = async |name: &str, group: &str| {
-            let built = world.cluster.user(&format!("{name}-{id}")).uid(&format!("uid-{name}-{id}")).group(group).build().await;
+            let built = world
+                .cluster
+                .user(&format!("{name}-{id}"))
+                .uid(&format!("uid-{name}-{id}"))
+                .group(group)
+                .build()
+                .await;
             built.unwrap_or_else(|error| panic!("{error}"))
         };
         let (dev, sre) = (format!("dev-{id}"), format!("sre-{id}"));
@@ -104,9 +110,17 @@ impl Scene {
     /// Makes mallory an admin of this scene's namespace, and nothing more.
     pub async fn namespace_admin(&self) {
         let mallory = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": self.mallory.name()});
-        creates(self.cluster().admin(), &self.binding("admins", ("ClusterRole", "admin"), mallory)).await.unwrap();
+        creates(
+            self.cluster().admin(),
+            &self.binding("admins", ("ClusterRole", "admin"), mallory),
+        )
+        .await
+        .unwrap();
         eventually("mallory is an admin of the namespace", async || {
-            self.mallory.can("patch", "rolebindings.rbac.authorization.k8s.io", Some(&self.namespace)).await.unwrap()
+            self.mallory
+                .can("patch", "rolebindings.rbac.authorization.k8s.io", Some(&self.namespace))
+                .await
+                .unwrap()
         })
         .await;
     }
@@ -118,12 +132,16 @@ impl Scene {
 
     /// `kubectl apply -f -`, as `user`.
     pub async fn apply(&self, user: &User, object: &Value) -> Answer {
-        user.kubectl_stdin(["apply", "-f", "-"], &object.to_string()).await.unwrap_or_else(|error| panic!("{error}"))
+        user.kubectl_stdin(["apply", "-f", "-"], &object.to_string())
+            .await
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// kubectl in this scene's namespace, as `user`.
     pub async fn kubectl(&self, user: &User, arguments: &[&str]) -> Answer {
-        let all = ["--namespace", &self.namespace].into_iter().chain(arguments.iter().copied());
+        let all = ["--namespace", &self.namespace]
+            .into_iter()
+            .chain(arguments.iter().copied());
         user.kubectl(all).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -153,15 +171,28 @@ impl Scene {
 
     /// Applies a policy as admin and waits until the operator has said of it whether it is Ready.
     pub async fn has_policy(&self, policy: &Value) -> AccessPolicy {
-        self.apply(self.cluster().admin(), policy).await.ok().unwrap_or_else(|error| panic!("{error}"));
+        self.apply(self.cluster().admin(), policy)
+            .await
+            .ok()
+            .unwrap_or_else(|error| panic!("{error}"));
         self.policy_looked_at(name(policy)).await
     }
 
     /// Waits until the operator has said of a policy whether it is Ready.
     pub async fn policy_looked_at(&self, name: &str) -> AccessPolicy {
-        watched(self.policies(), name, "a policy that was looked at", |policy: Option<&AccessPolicy>| {
-            policy.is_some_and(|policy| policy.status.as_ref().is_some_and(|status| status.observed_generation == policy.metadata.generation))
-        })
+        watched(
+            self.policies(),
+            name,
+            "a policy that was looked at",
+            |policy: Option<&AccessPolicy>| {
+                policy.is_some_and(|policy| {
+                    policy
+                        .status
+                        .as_ref()
+                        .is_some_and(|status| status.observed_generation == policy.metadata.generation)
+                })
+            },
+        )
         .await
         .unwrap()
     }
@@ -195,25 +226,44 @@ impl Scene {
     /// Who `user` is to the API server.
     pub async fn identity(&self, user: &User) -> Value {
         let reviews = Api::<SelfSubjectReview>::all(user.client().unwrap());
-        let review = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await.unwrap();
+        let review = reviews
+            .create(&PostParams::default(), &SelfSubjectReview::default())
+            .await
+            .unwrap();
         let info = review.status.unwrap().user_info.unwrap();
         json!({"username": info.username, "uid": info.uid.unwrap_or_default(), "groups": info.groups.unwrap_or_default()})
     }
 
     /// `alice` asks, and there is an offer.
     pub async fn asked(&self, request: &Value) -> AccessRequest {
-        self.asks(&self.alice, request).await.ok().unwrap_or_else(|error| panic!("{error}"));
-        self.request_that(name(request), "an offer", |request| request.status.as_ref().is_some_and(|status| status.offer.is_some())).await
+        self.asks(&self.alice, request)
+            .await
+            .ok()
+            .unwrap_or_else(|error| panic!("{error}"));
+        self.request_that(name(request), "an offer", |request| {
+            request.status.as_ref().is_some_and(|status| status.offer.is_some())
+        })
+        .await
     }
 
     /// Waits for a request of which this is true.
     pub async fn request_that(&self, name: &str, what: &str, holds: impl Fn(&AccessRequest) -> bool) -> AccessRequest {
-        watched(self.requests(), name, what, |request: Option<&AccessRequest>| request.is_some_and(&holds)).await.unwrap()
+        watched(self.requests(), name, what, |request: Option<&AccessRequest>| {
+            request.is_some_and(&holds)
+        })
+        .await
+        .unwrap()
     }
 
     /// Waits for a request in this phase.
     pub async fn request_in(&self, name: &str, phase: RequestPhase) -> AccessRequest {
-        self.request_that(name, &format!("phase {phase:?}"), |request| request.status.as_ref().is_some_and(|status| status.phase == Some(phase))).await
+        self.request_that(name, &format!("phase {phase:?}"), |request| {
+            request
+                .status
+                .as_ref()
+                .is_some_and(|status| status.phase == Some(phase))
+        })
+        .await
     }
 
     /// Waits for a request whose Accepted condition has this reason, and gives its message.
@@ -222,7 +272,11 @@ impl Scene {
             let status = request.status.clone().unwrap_or_default();
             curfew::api::condition::get(&status.conditions, curfew::api::condition::ACCEPTED).cloned()
         };
-        let request = self.request_that(name, &format!("Accepted is {reason}"), |request| accepted(request).is_some_and(|accepted| accepted.reason == reason)).await;
+        let request = self
+            .request_that(name, &format!("Accepted is {reason}"), |request| {
+                accepted(request).is_some_and(|accepted| accepted.reason == reason)
+            })
+            .await;
         accepted(&request).unwrap().message
     }
 
@@ -254,7 +308,11 @@ impl Scene {
             0 => json!([{"op": "add", "path": "/spec/decisions", "value": [record]}]),
             _ => json!([{"op": "add", "path": "/spec/decisions/-", "value": record}]),
         };
-        self.kubectl(user, &["patch", "accessrequest", name, "--type=json", "-p", &patch.to_string()]).await
+        self.kubectl(
+            user,
+            &["patch", "accessrequest", name, "--type=json", "-p", &patch.to_string()],
+        )
+        .await
     }
 
     /// The record that the API server would stamp, as the plugin will write it. `word` as in the annotation.
@@ -266,11 +324,26 @@ impl Scene {
             Some((verdict, code)) => (verdict, Some(code)),
             None => (word, None),
         };
-        let is_requester = request.spec.requester.as_ref().is_some_and(|requester| identity["username"] == requester.username);
+        let is_requester = request
+            .spec
+            .requester
+            .as_ref()
+            .is_some_and(|requester| identity["username"] == requester.username);
         let via = match verdict {
             "revoke" if is_requester => "requester".to_owned(),
-            "approve" => self.entry("lead", &identity, status.open.iter().map(|open| (&open.users, &open.groups)).next()),
-            _ => self.entry("*", &identity, status.revokers.as_ref().map(|revokers| (&revokers.users, &revokers.groups))),
+            "approve" => self.entry(
+                "lead",
+                &identity,
+                status.open.iter().map(|open| (&open.users, &open.groups)).next(),
+            ),
+            _ => self.entry(
+                "*",
+                &identity,
+                status
+                    .revokers
+                    .as_ref()
+                    .map(|revokers| (&revokers.users, &revokers.groups)),
+            ),
         };
         let mut record = json!({
             "verdict": match verdict { "approve" => "Approve", "deny" => "Deny", "revoke" => "Revoke", other => other },
@@ -289,8 +362,12 @@ impl Scene {
 
     fn entry(&self, place: &str, identity: &Value, people: Option<(&Vec<String>, &Vec<String>)>) -> String {
         let username = identity["username"].as_str().unwrap();
-        let Some((users, groups)) = people else { return format!("{place}/User:{username}") };
-        let in_group = groups.iter().find(|group| identity["groups"].as_array().unwrap().iter().any(|own| own == *group));
+        let Some((users, groups)) = people else {
+            return format!("{place}/User:{username}");
+        };
+        let in_group = groups
+            .iter()
+            .find(|group| identity["groups"].as_array().unwrap().iter().any(|own| own == *group));
         match in_group {
             Some(group) if !users.iter().any(|user| user == username) => format!("{place}/Group:{group}"),
             _ => format!("{place}/User:{username}"),
@@ -299,13 +376,23 @@ impl Scene {
 
     /// `user` decides, and the API server takes it.
     pub async fn said(&self, user: &User, name: &str, word: impl Into<Word<'_>>) {
-        self.says(user, name, word).await.ok().unwrap_or_else(|error| panic!("{error}"));
+        self.says(user, name, word)
+            .await
+            .ok()
+            .unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// `user` decides, and the API server refuses it for this reason.
     pub async fn refused(&self, user: &User, name: &str, word: impl Into<Word<'_>>, because: &str) {
-        let refusal = self.says(user, name, word).await.refused().unwrap_or_else(|error| panic!("{error}"));
-        assert!(refusal.contains(because), "refused because {because:?}, but not so: {refusal}");
+        let refusal = self
+            .says(user, name, word)
+            .await
+            .refused()
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert!(
+            refusal.contains(because),
+            "refused because {because:?}, but not so: {refusal}"
+        );
     }
 
     // ---- access ----
@@ -320,13 +407,25 @@ impl Scene {
     /// Waits until the request is Active, and gives its grant.
     pub async fn active(&self, name: &str) -> AccessGrant {
         let request = self.request_in(name, RequestPhase::Active).await;
-        self.grants().get(&request.status.unwrap().grant.unwrap()).await.unwrap()
+        self.grants()
+            .get(&request.status.unwrap().grant.unwrap())
+            .await
+            .unwrap()
     }
 
     /// Waits until the grant has ended.
     pub async fn grant_ended(&self, grant: &AccessGrant) -> AccessGrant {
-        let ended = |grant: Option<&AccessGrant>| grant.is_some_and(|grant| grant.status.as_ref().is_some_and(|status| status.phase == Some(GrantPhase::Ended)));
-        watched(self.grants(), &grant.name_any(), "the grant ended", ended).await.unwrap()
+        let ended = |grant: Option<&AccessGrant>| {
+            grant.is_some_and(|grant| {
+                grant
+                    .status
+                    .as_ref()
+                    .is_some_and(|status| status.phase == Some(GrantPhase::Ended))
+            })
+        };
+        watched(self.grants(), &grant.name_any(), "the grant ended", ended)
+            .await
+            .unwrap()
     }
 
     /// Whether the API server lets alice use the role, by a real call as alice.
@@ -348,13 +447,18 @@ impl Scene {
 
     /// Waits until alice has no access any more.
     pub async fn loses_access(&self) {
-        eventually("alice has no access any more", async || !self.alice_may().await && self.bindings().await.is_empty()).await;
+        eventually("alice has no access any more", async || {
+            !self.alice_may().await && self.bindings().await.is_empty()
+        })
+        .await;
     }
 
     /// Curfew's bindings in this namespace: by their name, whatever became of their labels.
     pub async fn bindings(&self) -> Vec<RoleBinding> {
         let all = self.role_bindings().list(&ListParams::default()).await.unwrap().items;
-        all.into_iter().filter(|binding| binding.name_any().starts_with("curfew-")).collect()
+        all.into_iter()
+            .filter(|binding| binding.name_any().starts_with("curfew-"))
+            .collect()
     }
 
     // ---- without kubectl, where it isn't the point ----
@@ -382,7 +486,10 @@ impl Scene {
     /// As [`Scene::asked`], where the API server stamps.
     pub async fn quickly_asked(&self, request: &Value) -> AccessRequest {
         creates(&self.alice, request).await.unwrap();
-        self.request_that(name(request), "an offer", |request| request.status.as_ref().is_some_and(|status| status.offer.is_some())).await
+        self.request_that(name(request), "an offer", |request| {
+            request.status.as_ref().is_some_and(|status| status.offer.is_some())
+        })
+        .await
     }
 
     /// As [`Scene::granted`], where the API server stamps.
@@ -395,7 +502,11 @@ impl Scene {
     /// What stands in a request's list of decisions, and these records after it.
     pub async fn decisions_and(&self, name: &str, records: &[Value]) -> Value {
         let before = self.request_now(name).await.spec.decisions;
-        before.iter().map(|decision| serde_json::to_value(decision).unwrap()).chain(records.iter().cloned()).collect()
+        before
+            .iter()
+            .map(|decision| serde_json::to_value(decision).unwrap())
+            .chain(records.iter().cloned())
+            .collect()
     }
 
     // ---- by the audit log ----
@@ -406,10 +517,17 @@ impl Scene {
         let writes = ["create", "update", "patch", "delete", "deletecollection"];
         let is_here = |event: &AuditEvent| {
             let requested_in = event.request.as_ref().map(|sent| &sent["spec"]["request"]["namespace"]);
-            event.namespace == self.namespace || requested_in.is_some_and(|namespace| *namespace == self.namespace.as_str())
+            event.namespace == self.namespace
+                || requested_in.is_some_and(|namespace| *namespace == self.namespace.as_str())
         };
         let log = self.cluster().audit_log().unwrap().into_iter();
-        log.filter(|event| event.user.username == operator && writes.contains(&event.verb.as_str()) && event.resource != "events" && is_here(event)).collect()
+        log.filter(|event| {
+            event.user.username == operator
+                && writes.contains(&event.verb.as_str())
+                && event.resource != "events"
+                && is_here(event)
+        })
+        .collect()
     }
 
     // ---- as admin ----
@@ -442,7 +560,15 @@ pub async fn creates(user: &User, object: &Value) -> Result<DynamicObject, Strin
 
 /// `user` would create this: what the API server says to it, storing nothing.
 pub async fn would_create(user: &User, object: &Value) -> Result<DynamicObject, String> {
-    creates_with(user, object, &PostParams { dry_run: true, ..PostParams::default() }).await
+    creates_with(
+        user,
+        object,
+        &PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        },
+    )
+    .await
 }
 
 async fn creates_with(user: &User, object: &Value, parameters: &PostParams) -> Result<DynamicObject, String> {
@@ -461,7 +587,9 @@ pub async fn merges<K>(api: &Api<K>, name: &str, patch: Value) -> Result<K, Stri
 where
     K: Clone + Debug + DeserializeOwned,
 {
-    api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map_err(refusal)
+    api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .map_err(refusal)
 }
 
 /// Merges this into an object's status: the object as it then is, or the refusal.
@@ -469,7 +597,9 @@ pub async fn merges_status<K>(api: &Api<K>, name: &str, patch: Value) -> Result<
 where
     K: Clone + Debug + DeserializeOwned,
 {
-    api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await.map_err(refusal)
+    api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .map_err(refusal)
 }
 
 /// What the API server said. That it said nothing is no refusal.
@@ -485,7 +615,10 @@ pub fn refusal(error: kube::Error) -> String {
 pub fn refused<T>(answer: Result<T, String>, because: &str) {
     match answer {
         Ok(_) => panic!("not refused because {because:?}, but accepted"),
-        Err(refusal) => assert!(refusal.contains(because), "refused because {because:?}, but not so: {refusal}"),
+        Err(refusal) => assert!(
+            refusal.contains(because),
+            "refused because {because:?}, but not so: {refusal}"
+        ),
     }
 }
 
@@ -497,7 +630,9 @@ pub fn name(object: &Value) -> &str {
 /// The reason and message of a policy's Ready condition.
 pub fn readiness(policy: &AccessPolicy) -> (String, String) {
     let status = policy.status.clone().unwrap_or_default();
-    let ready = curfew::api::condition::get(&status.conditions, curfew::api::condition::READY).cloned().unwrap();
+    let ready = curfew::api::condition::get(&status.conditions, curfew::api::condition::READY)
+        .cloned()
+        .unwrap();
     (ready.reason, ready.message)
 }
 

@@ -29,6 +29,10 @@ where
     match tokio::time::timeout(LIMIT, await_condition(api.clone(), name, condition)).await {
         Ok(Ok(object)) => object,
         Ok(Err(error)) => panic!("watching for {what}: {error}"),
-        Err(_) => panic!("not within {} s: {what}; it is now {:#?}", LIMIT.as_secs(), api.get_opt(name).await),
+        Err(_) => panic!(
+            "not within {} s: {what}; it is now {:#?}",
+            LIMIT.as_secs(),
+            api.get_opt(name).await
+        ),
     }
 }

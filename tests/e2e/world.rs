@@ -71,12 +71,31 @@ impl World {
             Setting::Shipped | Setting::Unreserved | Setting::Alone => Options::default(),
         };
         let cluster = Cluster::start(options).await.unwrap_or_else(|error| panic!("{error}"));
-        let roles = cluster.admin().kubectl_stdin(["apply", "-f", "-"], CLUSTER_ROLES).await.unwrap();
+        let roles = cluster
+            .admin()
+            .kubectl_stdin(["apply", "-f", "-"], CLUSTER_ROLES)
+            .await
+            .unwrap();
         roles.ok().unwrap_or_else(|error| panic!("{error}"));
-        let operator = OperatorOptions::new(env!("CARGO_BIN_EXE_curfew")).arguments(["--namespace", "curfew-system", "--log-level", "info,curfew=debug"]);
-        let options = InstallOptions { values: values(), operator: Some(operator), ..InstallOptions::default() };
-        let installation = Installation::install(&cluster, options).await.unwrap_or_else(|error| panic!("{error}"));
-        let world = World { setting, cluster, installation };
+        let operator = OperatorOptions::new(env!("CARGO_BIN_EXE_curfew")).arguments([
+            "--namespace",
+            "curfew-system",
+            "--log-level",
+            "info,curfew=debug",
+        ]);
+        let options = InstallOptions {
+            values: values(),
+            operator: Some(operator),
+            ..InstallOptions::default()
+        };
+        let installation = Installation::install(&cluster, options)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        let world = World {
+            setting,
+            cluster,
+            installation,
+        };
         world.wait_for_guards().await;
         if setting == Setting::Unreserved {
             world.remove_guard("curfew-reserved").await;
@@ -96,8 +115,16 @@ impl World {
             r#"{"apiVersion":"curfew.dev/v1alpha1","kind":"AccessGrant","metadata":{"name":"probe"},"spec":{"request":{"namespace":"x","name":"x","uid":"x"},"requester":{"username":"x"},"subject":{"kind":"User","name":"x"},"role":{"kind":"Role","name":"x","uid":"x","rulesDigest":"x","onChange":"Keep"},"targets":[{"namespace":"x","uid":"x"}],"duration":"1h","policy":{"name":"x","uid":"x","digest":"x","onChange":"Keep"},"offer":"x","decisions":[{"verdict":"Approve","username":"x","via":["x"]}],"revokers":{}}}"#,
         ];
         for probe in probes {
-            let answer = self.cluster.admin().kubectl_stdin(["create", "--dry-run=server", "-f", "-"], probe).await.unwrap();
-            if !answer.refused().is_ok_and(|refusal| refusal.contains("ValidatingAdmissionPolicy")) {
+            let answer = self
+                .cluster
+                .admin()
+                .kubectl_stdin(["create", "--dry-run=server", "-f", "-"], probe)
+                .await
+                .unwrap();
+            if !answer
+                .refused()
+                .is_ok_and(|refusal| refusal.contains("ValidatingAdmissionPolicy"))
+            {
                 return false;
             }
         }
@@ -105,24 +132,44 @@ impl World {
             return true;
         }
         let unnamed = r#"{"apiVersion":"curfew.dev/v1alpha1","kind":"AccessRequest","metadata":{"name":"probe","namespace":"default"},"spec":{"role":{"kind":"Role","name":"x"}}}"#;
-        self.cluster.admin().kubectl_stdin(["create", "--dry-run=server", "-f", "-"], unnamed).await.unwrap().succeeded()
+        self.cluster
+            .admin()
+            .kubectl_stdin(["create", "--dry-run=server", "-f", "-"], unnamed)
+            .await
+            .unwrap()
+            .succeeded()
     }
 
     /// Takes a guard's binding away and waits until the API server has stopped heeding it.
     pub async fn remove_guard(&self, name: &str) {
         let admin = self.cluster.admin();
-        admin.kubectl(["delete", "validatingadmissionpolicybinding", name]).await.unwrap().ok().unwrap();
+        admin
+            .kubectl(["delete", "validatingadmissionpolicybinding", name])
+            .await
+            .unwrap()
+            .ok()
+            .unwrap();
         let probe = r#"{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"RoleBinding","metadata":{"name":"curfew-probe","namespace":"default"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"Role","name":"x"},"subjects":[]}"#;
         if name == "curfew-reserved" {
             crate::tools::eventually("the guard is gone", async || {
-                admin.kubectl_stdin(["create", "--dry-run=server", "-f", "-"], probe).await.unwrap().succeeded()
+                admin
+                    .kubectl_stdin(["create", "--dry-run=server", "-f", "-"], probe)
+                    .await
+                    .unwrap()
+                    .succeeded()
             })
             .await;
         }
     }
 }
 
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+});
 static SHIPPED: OnceCell<World> = OnceCell::const_new();
 static OLDER: OnceCell<World> = OnceCell::const_new();
 static UNRESERVED: OnceCell<World> = OnceCell::const_new();
@@ -144,9 +191,15 @@ pub struct Case {
 impl Case {
     /// As a test. What the chosen kind of cluster lacks is known before one is started.
     pub fn trial(self) -> Trial {
-        let Case { name, setting, needs, run } = self;
+        let Case {
+            name,
+            setting,
+            needs,
+            run,
+        } = self;
         let kind = Kind::from_env().unwrap_or_else(|error| panic!("{error}"));
-        let lacking = needs.iter().any(|capability| !kind.can(*capability)) || (setting != Setting::Shipped && kind != Kind::Embedded);
+        let lacking = needs.iter().any(|capability| !kind.can(*capability))
+            || (setting != Setting::Shipped && kind != Kind::Embedded);
         let shown = match setting {
             Setting::Shipped => name.to_owned(),
             Setting::Alone => format!("{name} (on a cluster of its own)"),

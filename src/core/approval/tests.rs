@@ -37,7 +37,11 @@ fn enough_different_people_carry_it_and_are_named_in_their_places() {
         approve("mallory", OFFER),
         by_group("erin", "sre"),
     ];
-    assert_eq!(outcome(1, &words), Outcome::Approved { by: vec![0] }, "the first that are enough");
+    assert_eq!(
+        outcome(1, &words),
+        Outcome::Approved { by: vec![0] },
+        "the first that are enough"
+    );
     assert_eq!(outcome(2, &words), Outcome::Approved { by: vec![0, 2] });
     assert_eq!(outcome(3, &words), Outcome::Waiting { missing: 1 });
     assert_eq!(outcome(3, &[]), Outcome::Waiting { missing: 3 });

@@ -239,7 +239,11 @@ fn the_sweep_keeps_a_binding_until_just_after_its_deadline_and_only_while_its_gr
     );
     assert_eq!(sweep(Some(&grant), "team-a", until), Sweep::Remove);
     assert_eq!(sweep(None, "team-a", at(0)), Sweep::Remove);
-    assert_eq!(sweep(Some(&grant), "team-b", at(0)), Sweep::Remove, "it is for another namespace");
+    assert_eq!(
+        sweep(Some(&grant), "team-b", at(0)),
+        Sweep::Remove,
+        "it is for another namespace"
+    );
     let mut ended = grant.clone();
     ended.status.as_mut().unwrap().phase = Some(GrantPhase::Ended);
     assert_eq!(sweep(Some(&ended), "team-a", at(0)), Sweep::Remove);

@@ -2,7 +2,9 @@
 
 use super::{Observed, target_names};
 use crate::api::condition;
-use crate::api::{AccessPolicy, AccessRequest, AccessRequestSpec, GoDuration, GrantedSubject, Offer, PolicyReference, Requester};
+use crate::api::{
+    AccessPolicy, AccessRequest, AccessRequestSpec, GoDuration, GrantedSubject, Offer, PolicyReference, Requester,
+};
 use crate::core::facts::{NamespaceFacts, RoleFacts};
 use crate::core::identity::Account;
 use crate::core::policy::{self, Ask, Obstacle};
@@ -13,7 +15,10 @@ pub(super) enum Assessment<'a> {
     /// It can't be offered any more.
     Over { reason: &'static str, message: String },
     /// It can't be offered now.
-    Blocked { policy: Option<&'a AccessPolicy>, obstacle: Obstacle },
+    Blocked {
+        policy: Option<&'a AccessPolicy>,
+        obstacle: Obstacle,
+    },
     /// It can be decided.
     Offered(Box<Offered<'a>>),
 }
@@ -40,41 +45,94 @@ pub(super) struct Offered<'a> {
 
 /// What stands between a request and an offer, or the offer.
 pub(super) fn assess(observed: &Observed) -> Assessment<'_> {
-    let Observed { request, policies, role, targets, grant: _, left_behind: _, home } = observed;
+    let Observed {
+        request,
+        policies,
+        role,
+        targets,
+        grant: _,
+        left_behind: _,
+        home,
+    } = observed;
     let blocked = |policy, obstacle| Assessment::Blocked { policy, obstacle };
     let Some(requester) = &request.spec.requester else {
-        return blocked(None, Obstacle::new("RequesterMissing", "nobody's name stands on it; the API server's stamp is missing: ask the cluster's admins"));
+        return blocked(
+            None,
+            Obstacle::new(
+                "RequesterMissing",
+                "nobody's name stands on it; the API server's stamp is missing: ask the cluster's admins",
+            ),
+        );
     };
     let policies = &standing(policies);
-    let first = unsupported(&request.spec).or_else(|| missing_target(request, targets)).or_else(|| policy::protected(home, requester, targets));
+    let first = unsupported(&request.spec)
+        .or_else(|| missing_target(request, targets))
+        .or_else(|| policy::protected(home, requester, targets));
     if let Some(obstacle) = first {
         return blocked(None, obstacle);
     }
-    let frozen = request.status.as_ref().map(|status| status.targets.as_slice()).unwrap_or_default();
+    let frozen = request
+        .status
+        .as_ref()
+        .map(|status| status.targets.as_slice())
+        .unwrap_or_default();
     if let Some((_, target)) = frozen.iter().zip(targets).find(|(before, now)| before.uid != now.uid) {
-        return Assessment::Over { reason: "TargetGone", message: format!("the namespace {:?} was replaced by another of the same name; make a new request", target.name) };
+        return Assessment::Over {
+            reason: "TargetGone",
+            message: format!(
+                "the namespace {:?} was replaced by another of the same name; make a new request",
+                target.name
+            ),
+        };
     }
-    let ask = Ask { spec: &request.spec, requester, targets };
+    let ask = Ask {
+        spec: &request.spec,
+        requester,
+        targets,
+    };
     let policy = match choose(policies, frozen_policy(request), ask) {
         Ok(policy) => policy,
-        Err(Choice::Over(message)) => return Assessment::Over { reason: "PolicyGone", message },
+        Err(Choice::Over(message)) => {
+            return Assessment::Over {
+                reason: "PolicyGone",
+                message,
+            };
+        }
         Err(Choice::Blocked(obstacle)) => return blocked(None, obstacle),
     };
     let usable = not_ready(policy)
         .or_else(|| policy::out_of_scope(&policy.spec, ask).map(|obstacle| about(policy, obstacle)))
         .or_else(|| policy::out_of_bounds(&policy.spec, &request.spec))
-        .or_else(|| policy::flaws(&policy.spec, &[]).into_iter().next().map(|flaw| unusable(policy, &flaw.message)));
+        .or_else(|| {
+            policy::flaws(&policy.spec, &[])
+                .into_iter()
+                .next()
+                .map(|flaw| unusable(policy, &flaw.message))
+        });
     if let Some(obstacle) = usable {
         return blocked(Some(policy), obstacle);
     }
     let namespace = targets.first().map(|target| target.name.as_str()).unwrap_or_default();
-    if let Some(obstacle) = policy::obstacles_of_asked_role(&policy.spec, role.as_ref(), &request.spec.role, namespace).into_iter().next() {
+    if let Some(obstacle) = policy::obstacles_of_asked_role(&policy.spec, role.as_ref(), &request.spec.role, namespace)
+        .into_iter()
+        .next()
+    {
         return blocked(Some(policy), obstacle);
     }
-    match (role, policy::duration(&policy.spec, &request.spec), Account::of(&requester.username).subject()) {
+    match (
+        role,
+        policy::duration(&policy.spec, &request.spec),
+        Account::of(&requester.username).subject(),
+    ) {
         (Some(role), Ok(duration), Some(subject)) => {
             let offer = make_offer(request, policy, role, targets, duration.clone());
-            Assessment::Offered(Box::new(Offered { policy, requester, subject, role, offer }))
+            Assessment::Offered(Box::new(Offered {
+                policy,
+                requester,
+                subject,
+                role,
+                offer,
+            }))
         }
         // Each of these was refused above with a reason of its own.
         (None, _, _) | (_, Err(_), _) | (_, _, None) => blocked(Some(policy), unusable(policy, "it doesn't fit")),
@@ -94,15 +152,29 @@ pub(super) fn policy_of(observed: &Observed) -> Option<&AccessPolicy> {
 /// The choice that was made with the first offer. It is never another than the one that the request names.
 fn frozen_policy(request: &AccessRequest) -> Option<&PolicyReference> {
     let chosen = request.status.as_ref()?.policy.as_ref()?;
-    request.spec.policy.as_ref().is_none_or(|named| *named == chosen.name).then_some(chosen)
+    request
+        .spec
+        .policy
+        .as_ref()
+        .is_none_or(|named| *named == chosen.name)
+        .then_some(chosen)
 }
 
 /// A policy that is being deleted is gone, whatever holds it.
 fn standing(policies: &[AccessPolicy]) -> Vec<&AccessPolicy> {
-    policies.iter().filter(|policy| policy.metadata.deletion_timestamp.is_none()).collect()
+    policies
+        .iter()
+        .filter(|policy| policy.metadata.deletion_timestamp.is_none())
+        .collect()
 }
 
-fn make_offer(request: &AccessRequest, policy: &AccessPolicy, role: &RoleFacts, targets: &[NamespaceFacts], duration: GoDuration) -> Offer {
+fn make_offer(
+    request: &AccessRequest,
+    policy: &AccessPolicy,
+    role: &RoleFacts,
+    targets: &[NamespaceFacts],
+    duration: GoDuration,
+) -> Offer {
     let digest = offer::digest(offer::Terms {
         request: (request.metadata.uid.as_deref().unwrap_or_default(), &request.spec),
         policy: (policy.metadata.uid.as_deref().unwrap_or_default(), &policy.spec),
@@ -115,33 +187,70 @@ fn make_offer(request: &AccessRequest, policy: &AccessPolicy, role: &RoleFacts, 
         duration,
         require_code: policy.spec.require_code,
         require_direct: policy.spec.require_direct,
-        hazards: hazard::hazards(&role.rules).into_iter().map(|hazard| hazard.name().to_owned()).collect(),
+        hazards: hazard::hazards(&role.rules)
+            .into_iter()
+            .map(|hazard| hazard.name().to_owned())
+            .collect(),
     }
 }
 
 /// What is declared in the API and not there yet. The struct is taken apart in full: a field that nobody thought of doesn't compile.
 fn unsupported(spec: &AccessRequestSpec) -> Option<Obstacle> {
-    let AccessRequestSpec { policy: _, role: _, namespaces, cluster_wide, duration: _, start_time, extends, reason: _, requester: _, decisions: _ } = spec;
+    let AccessRequestSpec {
+        policy: _,
+        role: _,
+        namespaces,
+        cluster_wide,
+        duration: _,
+        start_time,
+        extends,
+        reason: _,
+        requester: _,
+        decisions: _,
+    } = spec;
     let what = [
-        (namespaces.as_ref().is_some_and(|names| names.len() > 1), "more than one namespace"),
+        (
+            namespaces.as_ref().is_some_and(|names| names.len() > 1),
+            "more than one namespace",
+        ),
         (*cluster_wide == Some(true), "clusterWide"),
         (start_time.is_some(), "startTime"),
         (extends.is_some(), "extends"),
     ];
     let (_, what) = what.into_iter().find(|(set, _)| *set)?;
-    Some(Obstacle::new("NotYetSupported", format!("this version doesn't support {what} yet; make a new request without it")))
+    Some(Obstacle::new(
+        "NotYetSupported",
+        format!("this version doesn't support {what} yet; make a new request without it"),
+    ))
 }
 
 fn missing_target(request: &AccessRequest, targets: &[NamespaceFacts]) -> Option<Obstacle> {
     let names = target_names(request);
     if names.is_empty() {
-        return Some(Obstacle::new("NamespaceMissing", "it names no namespace; make a new request"));
+        return Some(Obstacle::new(
+            "NamespaceMissing",
+            "it names no namespace; make a new request",
+        ));
     }
-    if let Some(name) = names.iter().find(|name| !targets.iter().any(|target| target.name == **name)) {
-        return Some(Obstacle::new("NamespaceMissing", format!("the namespace {name:?} doesn't exist; it goes on when somebody creates it, or make a new request for another")));
+    if let Some(name) = names
+        .iter()
+        .find(|name| !targets.iter().any(|target| target.name == **name))
+    {
+        return Some(Obstacle::new(
+            "NamespaceMissing",
+            format!(
+                "the namespace {name:?} doesn't exist; it goes on when somebody creates it, or make a new request for another"
+            ),
+        ));
     }
     let terminating = targets.iter().find(|target| target.terminating)?;
-    Some(Obstacle::new("NamespaceTerminating", format!("the namespace {:?} is being deleted; make a new request for another", terminating.name)))
+    Some(Obstacle::new(
+        "NamespaceTerminating",
+        format!(
+            "the namespace {:?} is being deleted; make a new request for another",
+            terminating.name
+        ),
+    ))
 }
 
 enum Choice {
@@ -150,14 +259,29 @@ enum Choice {
 }
 
 /// The policy that a request is under: the one chosen before, the one it names, or the only one that fits.
-fn choose<'a>(policies: &[&'a AccessPolicy], frozen: Option<&PolicyReference>, ask: Ask<'_>) -> Result<&'a AccessPolicy, Choice> {
+fn choose<'a>(
+    policies: &[&'a AccessPolicy],
+    frozen: Option<&PolicyReference>,
+    ask: Ask<'_>,
+) -> Result<&'a AccessPolicy, Choice> {
     if let Some(PolicyReference { name, uid }) = frozen {
-        let same = policies.iter().copied().find(|policy| policy.metadata.uid.as_ref() == Some(uid));
+        let same = policies
+            .iter()
+            .copied()
+            .find(|policy| policy.metadata.uid.as_ref() == Some(uid));
         return same.ok_or_else(|| Choice::Over(format!("the policy {name:?} was deleted; make a new request")));
     }
     if let Some(name) = &ask.spec.policy {
-        let named = policies.iter().copied().find(|policy| policy.metadata.name.as_ref() == Some(name));
-        return named.ok_or_else(|| Choice::Blocked(Obstacle::new("PolicyNotFound", format!("there is no AccessPolicy {name:?}; kubectl get accesspolicies shows those that there are"))));
+        let named = policies
+            .iter()
+            .copied()
+            .find(|policy| policy.metadata.name.as_ref() == Some(name));
+        return named.ok_or_else(|| {
+            Choice::Blocked(Obstacle::new(
+                "PolicyNotFound",
+                format!("there is no AccessPolicy {name:?}; kubectl get accesspolicies shows those that there are"),
+            ))
+        });
     }
     choose_unnamed(policies, ask).map_err(Choice::Blocked)
 }
@@ -167,20 +291,39 @@ fn choose_unnamed<'a>(policies: &[&'a AccessPolicy], ask: Ask<'_>) -> Result<&'a
     let in_scope: Vec<_> = policies
         .iter()
         .copied()
-        .filter(|policy| policy.spec.approval.as_ref().is_none_or(|approval| approval.break_glass.is_none()))
+        .filter(|policy| {
+            policy
+                .spec
+                .approval
+                .as_ref()
+                .is_none_or(|approval| approval.break_glass.is_none())
+        })
         .filter(|policy| policy::out_of_scope(&policy.spec, ask).is_none())
         .collect();
-    let fitting: Vec<_> = in_scope.iter().copied().filter(|policy| policy::out_of_bounds(&policy.spec, ask.spec).is_none()).collect();
+    let fitting: Vec<_> = in_scope
+        .iter()
+        .copied()
+        .filter(|policy| policy::out_of_bounds(&policy.spec, ask.spec).is_none())
+        .collect();
     match (fitting.as_slice(), in_scope.as_slice()) {
         ([policy], _) | ([], [policy]) => Ok(policy),
         ([], []) => Err(Obstacle::new(
             "NoPolicyFits",
-            format!("no AccessPolicy lets you ask for {} there; whoever runs the cluster can add one", ask.spec.role),
+            format!(
+                "no AccessPolicy lets you ask for {} there; whoever runs the cluster can add one",
+                ask.spec.role
+            ),
         )),
         ([], several) | (several, _) => {
             let mut names: Vec<_> = several.iter().map(|policy| format!("{:?}", name_of(policy))).collect();
             names.sort_unstable();
-            Err(Obstacle::new("SeveralPoliciesFit", format!("more than one AccessPolicy fits ({}); make a new request that names one in spec.policy", names.join(", "))))
+            Err(Obstacle::new(
+                "SeveralPoliciesFit",
+                format!(
+                    "more than one AccessPolicy fits ({}); make a new request that names one in spec.policy",
+                    names.join(", ")
+                ),
+            ))
         }
     }
 }
@@ -188,25 +331,40 @@ fn choose_unnamed<'a>(policies: &[&'a AccessPolicy], ask: Ask<'_>) -> Result<&'a
 /// A policy may be used only while its Ready condition says so of its present generation. That condition vetoes; what it rests on is checked here again.
 fn not_ready(policy: &AccessPolicy) -> Option<Obstacle> {
     let name = name_of(policy);
-    let conditions = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let conditions = policy
+        .status
+        .as_ref()
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
     match condition::get(conditions, condition::READY) {
-        Some(ready) if ready.observed_generation != policy.metadata.generation => Some(Obstacle::new("PolicyNotReady", format!("the policy {name:?} is being checked"))),
+        Some(ready) if ready.observed_generation != policy.metadata.generation => Some(Obstacle::new(
+            "PolicyNotReady",
+            format!("the policy {name:?} is being checked"),
+        )),
         Some(ready) if ready.status == "True" => None,
         Some(ready) => Some(unusable(policy, &ready.message)),
-        None => Some(Obstacle::new("PolicyNotReady", format!("the policy {name:?} is being checked"))),
+        None => Some(Obstacle::new(
+            "PolicyNotReady",
+            format!("the policy {name:?} is being checked"),
+        )),
     }
 }
 
 fn unusable(policy: &AccessPolicy, why: &str) -> Obstacle {
-    let message = format!("the policy {:?} can't be used, and whoever runs the cluster can change that: {why}", name_of(policy));
+    let message = format!(
+        "the policy {:?} can't be used, and whoever runs the cluster can change that: {why}",
+        name_of(policy)
+    );
     Obstacle::new("PolicyNotReady", message)
 }
 
 fn about(policy: &AccessPolicy, obstacle: Obstacle) -> Obstacle {
-    Obstacle { message: format!("the policy {:?} doesn't fit: {}", name_of(policy), obstacle.message), ..obstacle }
+    Obstacle {
+        message: format!("the policy {:?} doesn't fit: {}", name_of(policy), obstacle.message),
+        ..obstacle
+    }
 }
 
 pub(super) fn name_of(policy: &AccessPolicy) -> &str {
     policy.metadata.name.as_deref().unwrap_or_default()
 }
-

@@ -3,12 +3,12 @@
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::assess::{Offered, name_of};
 use super::Plan;
+use super::assess::{Offered, name_of};
 use crate::api::condition::{self, Finding};
 use crate::api::{
-    AccessGrant, AccessGrantSpec, AccessRequest, AccessRequestStatus, Decision, DecisionEffect, DecisionOutcome, OpenStage, PolicyReference, RequestPhase,
-    Revokers, Seal, Stage, Timeline, Verdict, time,
+    AccessGrant, AccessGrantSpec, AccessRequest, AccessRequestStatus, Decision, DecisionEffect, DecisionOutcome,
+    OpenStage, PolicyReference, RequestPhase, Revokers, Seal, Stage, Timeline, Verdict, time,
 };
 use crate::core::approval::{self, Effect, Outcome};
 use crate::core::facts::NamespaceFacts;
@@ -24,15 +24,27 @@ pub(super) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     pub(super) fn new(request: &'a AccessRequest, now: DateTime<Utc>) -> Self {
-        Self { request, status: request.status.clone().unwrap_or_default(), now }
+        Self {
+            request,
+            status: request.status.clone().unwrap_or_default(),
+            now,
+        }
     }
 
     fn find(&mut self, finding: Finding) {
-        condition::set(&mut self.status.conditions, finding, self.request.metadata.generation, self.now);
+        condition::set(
+            &mut self.status.conditions,
+            finding,
+            self.request.metadata.generation,
+            self.now,
+        );
     }
 
     pub(super) fn published(self, wake: Option<DateTime<Utc>>) -> Plan {
-        Plan::Publish { status: Box::new(self.status), wake }
+        Plan::Publish {
+            status: Box::new(self.status),
+            wake,
+        }
     }
 
     /// What became of each word.
@@ -42,7 +54,9 @@ impl<'a> Draft<'a> {
         let now = time::to_kubernetes(self.now);
         self.status.decisions = words
             .map(|(place, (decision, effect))| {
-                let first_seen = before.get(place).map_or_else(|| now.clone(), |before| before.first_seen.clone());
+                let first_seen = before
+                    .get(place)
+                    .map_or_else(|| now.clone(), |before| before.first_seen.clone());
                 outcome(decision, effect, first_seen)
             })
             .collect();
@@ -58,7 +72,10 @@ impl<'a> Draft<'a> {
                 Verdict::Approve | Verdict::Deny => Err("access was granted before; it can only be revoked".to_owned()),
             };
             let effect = match revokes {
-                Ok(()) => Effect { counts: true, reason: "it ends the access".to_owned() },
+                Ok(()) => Effect {
+                    counts: true,
+                    reason: "it ends the access".to_owned(),
+                },
                 Err(reason) => Effect { counts: false, reason },
             };
             self.status.decisions.push(outcome(decision, effect, now.clone()));
@@ -92,7 +109,10 @@ impl<'a> Draft<'a> {
         };
         self.offer(offered, revokers, targets);
         self.status.phase = Some(RequestPhase::Pending);
-        self.status.open = policy::stage(&offered.policy.spec).map(|stage| open_stage(stage, missing)).into_iter().collect();
+        self.status.open = policy::stage(&offered.policy.spec)
+            .map(|stage| open_stage(stage, missing))
+            .into_iter()
+            .collect();
         let message = waiting(&self.status.open, &offered.offer.code);
         self.status.message = Some(message.clone());
         self.find(Finding::no(condition::APPROVED, "Waiting", message));
@@ -101,29 +121,67 @@ impl<'a> Draft<'a> {
 
     /// All that an offer says, and with it the choice of policy and namespaces.
     fn offer(&mut self, offered: &Offered<'_>, revokers: Revokers, targets: &[NamespaceFacts]) {
-        let Offered { policy, requester: _, subject: _, role: _, offer } = offered;
-        if self.status.offer.as_ref().is_none_or(|before| before.digest != offer.digest) {
+        let Offered {
+            policy,
+            requester: _,
+            subject: _,
+            role: _,
+            offer,
+        } = offered;
+        if self
+            .status
+            .offer
+            .as_ref()
+            .is_none_or(|before| before.digest != offer.digest)
+        {
             self.status.timeline.get_or_insert_default().offered = Some(time::to_kubernetes(self.now));
         }
-        self.status.policy = Some(PolicyReference { name: name_of(policy).to_owned(), uid: policy.metadata.uid.clone().unwrap_or_default() });
+        self.status.policy = Some(PolicyReference {
+            name: name_of(policy).to_owned(),
+            uid: policy.metadata.uid.clone().unwrap_or_default(),
+        });
         self.status.targets = targets.iter().map(offer::target).collect();
         self.status.offer = Some(offer.clone());
         self.status.revokers = Some(revokers);
-        self.find(Finding::yes(condition::ACCEPTED, "Offered", format!("the policy {:?} allows it once it is approved", name_of(policy))));
+        self.find(Finding::yes(
+            condition::ACCEPTED,
+            "Offered",
+            format!("the policy {:?} allows it once it is approved", name_of(policy)),
+        ));
     }
 
-    pub(super) fn sealed(mut self, grant: &AccessGrant, offered: &Offered<'_>, revokers: Revokers, targets: &[NamespaceFacts]) -> Plan {
-        let (Some(name), Some(uid)) = (grant.metadata.name.clone(), grant.metadata.uid.clone()) else { return self.published(None) };
-        let by: Vec<_> = grant.spec.decisions.iter().map(|decision| format!("{:?}", decision.username)).collect();
+    pub(super) fn sealed(
+        mut self,
+        grant: &AccessGrant,
+        offered: &Offered<'_>,
+        revokers: Revokers,
+        targets: &[NamespaceFacts],
+    ) -> Plan {
+        let (Some(name), Some(uid)) = (grant.metadata.name.clone(), grant.metadata.uid.clone()) else {
+            return self.published(None);
+        };
+        let by: Vec<_> = grant
+            .spec
+            .decisions
+            .iter()
+            .map(|decision| format!("{:?}", decision.username))
+            .collect();
         self.offer(offered, revokers, targets);
         self.status.phase = Some(RequestPhase::Approved);
         self.status.open = vec![];
-        self.status.seal = Some(Seal { grant: name.clone(), uid });
+        self.status.seal = Some(Seal {
+            grant: name.clone(),
+            uid,
+        });
         self.status.grant = Some(name);
         self.status.expires_at = Some(time::to_kubernetes(grant::deadline(grant)));
         self.status.timeline.get_or_insert_default().granted = grant.metadata.creation_timestamp.clone();
         self.status.message = Some("approved; access is being set up".into());
-        self.find(Finding::yes(condition::APPROVED, "Approved", format!("approved by {}", by.join(", "))));
+        self.find(Finding::yes(
+            condition::APPROVED,
+            "Approved",
+            format!("approved by {}", by.join(", ")),
+        ));
         self.published(None)
     }
 
@@ -142,14 +200,19 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn ending(mut self, why: &str) -> Plan {
-        self.status.message = Some(format!("access is to end ({why}), and something keeps the binding alive; the AccessGrant's Overdue condition says what"));
+        self.status.message = Some(format!(
+            "access is to end ({why}), and something keeps the binding alive; the AccessGrant's Overdue condition says what"
+        ));
         self.published(None)
     }
 
     pub(super) fn ended_by_word(self, phase: RequestPhase, place: usize) -> Plan {
         let word = self.request.spec.decisions.get(place);
         let who = word.map(|decision| decision.username.as_str()).unwrap_or_default();
-        let comment = word.and_then(|decision| decision.comment.as_deref()).map(|comment| format!(": {comment:?}")).unwrap_or_default();
+        let comment = word
+            .and_then(|decision| decision.comment.as_deref())
+            .map(|comment| format!(": {comment:?}"))
+            .unwrap_or_default();
         let (reason, what) = match phase {
             RequestPhase::Denied => ("Denied", "denied"),
             RequestPhase::Withdrawn => ("Withdrawn", "withdrawn"),
@@ -186,31 +249,59 @@ fn outcome(decision: &Decision, Effect { counts, reason }: Effect, first_seen: T
     DecisionOutcome {
         username: decision.username.clone(),
         verdict: decision.verdict,
-        effect: if counts { DecisionEffect::Counts } else { DecisionEffect::NoEffect },
+        effect: if counts {
+            DecisionEffect::Counts
+        } else {
+            DecisionEffect::NoEffect
+        },
         reason,
         first_seen,
     }
 }
 
 fn open_stage(stage: &Stage, missing: i32) -> OpenStage {
-    let Stage { name, approvers, required: _, timeout: _, escalate_to: _ } = stage;
-    OpenStage { stage: name.clone(), required: policy::required(stage), missing, users: approvers.usernames(), groups: approvers.groups.clone() }
+    let Stage {
+        name,
+        approvers,
+        required: _,
+        timeout: _,
+        escalate_to: _,
+    } = stage;
+    OpenStage {
+        stage: name.clone(),
+        required: policy::required(stage),
+        missing,
+        users: approvers.usernames(),
+        groups: approvers.groups.clone(),
+    }
 }
 
 /// Who is to act next, in one sentence.
 fn waiting(open: &[OpenStage], code: &str) -> String {
     let stages: Vec<_> = open
         .iter()
-        .map(|OpenStage { stage, required: _, missing, users, groups }| {
-            let who = [("users", users), ("groups", groups)]
-                .into_iter()
-                .filter(|(_, names)| !names.is_empty())
-                .map(|(what, names)| format!("{what} {}", listed(names)))
-                .collect::<Vec<_>>()
-                .join("; ");
-            let approvals = if *missing == 1 { "1 approval".to_owned() } else { format!("{missing} approvals") };
-            format!("{approvals} in stage {stage:?} ({who})")
-        })
+        .map(
+            |OpenStage {
+                 stage,
+                 required: _,
+                 missing,
+                 users,
+                 groups,
+             }| {
+                let who = [("users", users), ("groups", groups)]
+                    .into_iter()
+                    .filter(|(_, names)| !names.is_empty())
+                    .map(|(what, names)| format!("{what} {}", listed(names)))
+                    .collect::<Vec<_>>()
+                    .join("; ");
+                let approvals = if *missing == 1 {
+                    "1 approval".to_owned()
+                } else {
+                    format!("{missing} approvals")
+                };
+                format!("{approvals} in stage {stage:?} ({who})")
+            },
+        )
         .collect();
     format!("waits for {}; the offer's code is {code}", stages.join(" and "))
 }
@@ -218,10 +309,14 @@ fn waiting(open: &[OpenStage], code: &str) -> String {
 /// A few names in full, the rest as a number: a message stays readable however long a policy's lists are.
 fn listed(names: &[String]) -> String {
     const SHOWN: usize = 5;
-    let shown = names.iter().take(SHOWN).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    let shown = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("{name:?}"))
+        .collect::<Vec<_>>()
+        .join(", ");
     match names.len().checked_sub(SHOWN) {
         Some(more) if more > 0 => format!("{shown} and {more} more"),
         _ => shown,
     }
 }
-

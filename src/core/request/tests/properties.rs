@@ -54,8 +54,8 @@ const ENTRIES: &[&str] = &[
 /// A policy's stage and what it asks of an approval. The requester may be among its approvers.
 fn policies() -> impl Strategy<Value = AccessPolicy> {
     let users = subsequence(vec!["alice", "bob", "carol"], 0..=3);
-    (users, any::<bool>(), any::<bool>(), 1..=3, any::<bool>(), any::<bool>()).prop_map(
-        |(users, group, with_account, required, require_code, require_direct)| {
+    (users, any::<bool>(), any::<bool>(), 1..=3, any::<bool>(), any::<bool>())
+        .prop_map(|(users, group, with_account, required, require_code, require_direct)| {
             let mut policy = policy("standard");
             let account = ServiceAccountReference {
                 namespace: "ci".into(),
@@ -77,9 +77,8 @@ fn policies() -> impl Strategy<Value = AccessPolicy> {
             policy.spec.require_code = require_code && require_direct;
             policy.spec.require_direct = require_direct && group;
             policy
-        },
-    )
-    .prop_filter("it can be used", |policy| policy::flaws(&policy.spec, &[]).is_empty())
+        })
+        .prop_filter("it can be used", |policy| policy::flaws(&policy.spec, &[]).is_empty())
 }
 
 /// A word, most often one that could count. `OFFER` stands for the offer's digest until it is known.
