@@ -16,36 +16,46 @@ use crate::core::facts::{NamespaceFacts, RoleFacts};
 /// # Errors
 /// When the read failed; that there is none is an answer.
 pub async fn role(client: &Client, reference: &RoleReference, namespace: &str) -> Result<Option<RoleFacts>, CallError> {
-    let facts = |metadata: ObjectMeta, rules: Option<Vec<PolicyRule>>| RoleFacts {
-        reference: reference.clone(),
-        uid: metadata.uid.unwrap_or_default(),
-        rules: rules.unwrap_or_default(),
-    };
     let name = &reference.name;
     Ok(match reference.kind {
         RoleKind::ClusterRole => {
-            let found = find(
-                "reading the ClusterRole",
-                Api::<ClusterRole>::all(client.clone()).get(name),
-            )
-            .await?;
-            found.map(
-                |ClusterRole {
-                     metadata,
-                     rules,
-                     aggregation_rule: _,
-                 }| facts(metadata, rules),
-            )
+            let roles = Api::<ClusterRole>::all(client.clone());
+            find("reading the ClusterRole", roles.get(name))
+                .await?
+                .map(facts_of_cluster_role)
         }
         RoleKind::Role => {
-            let found = find(
-                "reading the Role",
-                Api::<Role>::namespaced(client.clone(), namespace).get(name),
-            )
-            .await?;
-            found.map(|Role { metadata, rules }| facts(metadata, rules))
+            let roles = Api::<Role>::namespaced(client.clone(), namespace);
+            find("reading the Role", roles.get(name)).await?.map(facts_of_role)
         }
     })
+}
+
+/// What the core needs to know of a ClusterRole.
+pub fn facts_of_cluster_role(
+    ClusterRole {
+        metadata,
+        rules,
+        aggregation_rule: _,
+    }: ClusterRole,
+) -> RoleFacts {
+    facts_of(RoleKind::ClusterRole, metadata, rules)
+}
+
+/// What the core needs to know of a Role.
+pub fn facts_of_role(Role { metadata, rules }: Role) -> RoleFacts {
+    facts_of(RoleKind::Role, metadata, rules)
+}
+
+fn facts_of(kind: RoleKind, metadata: ObjectMeta, rules: Option<Vec<PolicyRule>>) -> RoleFacts {
+    RoleFacts {
+        reference: RoleReference {
+            kind,
+            name: metadata.name.unwrap_or_default(),
+        },
+        uid: metadata.uid.unwrap_or_default(),
+        rules: rules.unwrap_or_default(),
+    }
 }
 
 /// The namespace of that name.
@@ -53,19 +63,26 @@ pub async fn role(client: &Client, reference: &RoleReference, namespace: &str) -
 /// # Errors
 /// When the read failed; that there is none is an answer.
 pub async fn namespace(client: &Client, name: &str) -> Result<Option<NamespaceFacts>, CallError> {
-    let found = find("reading the namespace", Api::<Namespace>::all(client.clone()).get(name)).await?;
-    Ok(found.map(
-        |Namespace {
-             metadata,
-             spec: _,
-             status: _,
-         }| NamespaceFacts {
-            name: name.to_owned(),
-            uid: metadata.uid.unwrap_or_default(),
-            labels: metadata.labels.unwrap_or_default(),
-            terminating: metadata.deletion_timestamp.is_some(),
-        },
-    ))
+    let namespaces = Api::<Namespace>::all(client.clone());
+    Ok(find("reading the namespace", namespaces.get(name))
+        .await?
+        .map(facts_of_namespace))
+}
+
+/// What the core needs to know of a namespace.
+pub fn facts_of_namespace(
+    Namespace {
+        metadata,
+        spec: _,
+        status: _,
+    }: Namespace,
+) -> NamespaceFacts {
+    NamespaceFacts {
+        name: metadata.name.unwrap_or_default(),
+        uid: metadata.uid.unwrap_or_default(),
+        labels: metadata.labels.unwrap_or_default(),
+        terminating: metadata.deletion_timestamp.is_some(),
+    }
 }
 
 /// The policy of that name.

@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt};
 use super::Context;
 use super::binding::{Bound, bind, record};
 use crate::api::{
-    AccessGrant, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, EndReason, OnChange, RequestReference,
+    AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, EndReason, OnChange,
     RoleReference, Target,
 };
 use crate::cluster::call::{CallError, call, find};
@@ -23,7 +23,7 @@ use crate::cluster::revoke::{Revoked, revoke};
 use crate::core::binding::{is_of_grant, name as binding_name};
 use crate::core::grant::{
     GrantUid, Observed, Plan, TargetSeen, Why, active, created, deadline, decide, due, ended, ending, has_ended,
-    is_sealed, retry_after,
+    retry_after,
 };
 
 /// Looks at one grant. Whatever is under way when the deadline comes is dropped for the end.
@@ -31,7 +31,7 @@ use crate::core::grant::{
 /// # Errors
 /// When a call failed; the grant is then looked at again.
 pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result<Action, CallError> {
-    let grant = context.written_grants.of(grant);
+    let grant = context.known.written_grants.of(grant);
     if has_ended(&grant) {
         return Ok(Action::await_change());
     }
@@ -47,61 +47,44 @@ pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result
 
 /// Does what is to be done with a grant before its deadline.
 async fn hold(grant: &AccessGrant, context: &Context) -> Result<Action, CallError> {
-    let observed = observe(grant, context).await?;
-    match decide(&observed) {
+    // What is known decides only that there is nothing to do; anything else is decided again on what is read afresh.
+    if let Plan::AwaitSeal | Plan::Hold = decide(&context.known.about_grant(grant)) {
+        return Ok(context.at(deadline(grant)));
+    }
+    match decide(&observe(grant, context).await?) {
         Plan::AwaitSeal | Plan::Hold => Ok(context.at(deadline(grant))),
         Plan::Bind(targets) => bind_all(grant, &targets, context).await,
         Plan::End(why) => end(grant, why, context).await,
     }
 }
 
-/// Reads what the decision needs, side by side; before the seal that is the request alone.
+/// Reads what the decision needs, side by side.
 async fn observe(grant: &AccessGrant, context: &Context) -> Result<Observed, CallError> {
-    let request = request(grant, context).await?;
-    let mut observed = Observed {
-        grant: grant.clone(),
-        request,
-        role: None,
-        policy: None,
-        targets: vec![],
-    };
-    if !observed
-        .request
-        .as_ref()
-        .is_some_and(|request| is_sealed(grant, request))
-    {
-        return Ok(observed);
-    }
+    let AccessGrantSpec {
+        request, role, targets, ..
+    } = &grant.spec;
+    let requests = Api::<AccessRequest>::namespaced(context.client.clone(), &request.namespace);
     let role = RoleReference {
-        kind: grant.spec.role.kind,
-        name: grant.spec.role.name.clone(),
+        kind: role.kind,
+        name: role.name.clone(),
     };
-    let first = grant
-        .spec
-        .targets
+    let first = targets
         .first()
         .map(|target| target.namespace.as_str())
         .unwrap_or_default();
-    (observed.role, observed.policy, observed.targets) = futures::try_join!(
+    let (request, role, policy, targets) = futures::try_join!(
+        find("reading the AccessRequest", requests.get(&request.name)),
         read::role(&context.client, &role, first),
         policy(grant, context),
-        try_join_all(grant.spec.targets.iter().map(|target| look_at(grant, target, context)))
+        try_join_all(targets.iter().map(|target| look_at(grant, target, context)))
     )?;
-    Ok(observed)
-}
-
-/// The object that has the request's name now. Never from a store: what triggered this look may be in no store yet, and triggers only once.
-async fn request(grant: &AccessGrant, context: &Context) -> Result<Option<AccessRequest>, CallError> {
-    let RequestReference {
-        namespace,
-        name,
-        uid: _,
-    } = &grant.spec.request;
-    find(
-        "reading the AccessRequest",
-        Api::namespaced(context.client.clone(), namespace).get(name),
-    )
-    .await
+    Ok(Observed {
+        grant: grant.clone(),
+        request,
+        role,
+        policy,
+        targets,
+    })
 }
 
 /// The policy, where its change would end the grant.
@@ -252,7 +235,7 @@ async fn publish(context: &Context, grant: &AccessGrant, status: AccessGrantStat
         // It was deleted in between; its bindings are the sweep's.
         Err(error) if error.is_not_found() => Ok(()),
         written => {
-            context.written_grants.wrote(written?);
+            context.known.written_grants.wrote(written?);
             Ok(())
         }
     }

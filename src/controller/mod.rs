@@ -4,29 +4,32 @@
 
 mod binding;
 mod grant;
+mod known;
 mod policy;
 mod request;
 mod sweep;
 mod trigger;
+mod watch;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures::channel::mpsc::UnboundedReceiver;
 use futures::future::{BoxFuture, Future, join_all, select_all};
-use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{Controller, WatchStreamExt, reflector, watcher};
+use kube::runtime::{Controller, watcher};
 use kube::{Api, Client};
-use serde::de::DeserializeOwned;
-use tokio::sync::oneshot;
 
+use self::known::Known;
+use self::trigger::Desks;
+use self::watch::{Change, Kind, Watch, desk};
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, marks};
-use crate::cluster::backoff::Reconnect;
 use crate::cluster::call::{CallError, LIMIT};
 use crate::cluster::clock::Clock;
 use crate::cluster::newest::Newest;
@@ -49,21 +52,12 @@ pub struct Context {
     home: Home,
     announcer: Announcer,
     metrics: Arc<Metrics>,
-    grants: Store<AccessGrant>,
-    written_requests: Newest<AccessRequest>,
-    written_grants: Newest<AccessGrant>,
+    known: Known,
 }
 
 impl Context {
     fn now(&self) -> DateTime<Utc> {
         self.clock.now()
-    }
-
-    /// The newest version known of the grant of that name.
-    fn grant(&self, name: &str) -> Option<Arc<AccessGrant>> {
-        self.grants
-            .get(&ObjectRef::new(name))
-            .map(|grant| self.written_grants.of(grant))
     }
 
     /// Look again at this moment, unless something happens before.
@@ -86,7 +80,7 @@ pub struct Parts {
     pub health: Arc<Health>,
 }
 
-/// Runs all controllers until `stop` is done and what was begun is finished. A controller that ends by itself ends them all.
+/// Runs all controllers until `stop` is done and what was begun is finished. A controller or watch that ends by itself ends them all.
 pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + Sync + 'static) {
     let Parts {
         client,
@@ -96,117 +90,109 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         health,
     } = parts;
     let all = watcher::Config::default;
-    let marked = watcher::Config::default().labels(marks::GRANT_UID);
+    let requests = Watch::open(Api::<AccessRequest>::all(client.clone()), all());
+    let grants = Watch::open(Api::<AccessGrant>::all(client.clone()), all());
+    let policies = Watch::open(Api::<AccessPolicy>::all(client.clone()), all());
+    let bindings = Watch::open(Api::<RoleBinding>::all(client.clone()), all().labels(marks::GRANT_UID));
+    let cluster_roles = Watch::open(Api::<ClusterRole>::all(client.clone()), all());
+    let roles = Watch::open(Api::<Role>::all(client.clone()), all());
+    let namespaces = Watch::open(Api::<Namespace>::all(client.clone()), all());
 
-    let (requests, requests_seen) = controller(Api::<AccessRequest>::all(client.clone()), all());
-    let (grants, grants_seen) = controller(Api::<AccessGrant>::all(client.clone()), all());
-    let (policies, policies_seen) = controller(Api::<AccessPolicy>::all(client.clone()), all());
-    let (bindings, bindings_seen) = controller(Api::<RoleBinding>::all(client.clone()), marked.clone());
-    let (request_store, grant_store, policy_store) = (requests.store(), grants.store(), policies.store());
-
+    let (to_requests, request_queue) = desk();
+    let (to_grants, grant_queue) = desk();
+    let (to_policies, policy_queue) = desk();
+    let (to_bindings, binding_queue) = desk();
+    let desks = Arc::new(Desks {
+        requests: (to_requests, requests.store.clone()),
+        grants: (to_grants, grants.store.clone()),
+        policies: (to_policies, policies.store.clone()),
+        bindings: (to_bindings, bindings.store.clone()),
+    });
     let context = Arc::new(Context {
         announcer: Announcer::new(client.clone()),
-        client: client.clone(),
+        client,
         clock,
         home,
         metrics,
-        grants: grant_store.clone(),
-        written_requests: Newest::default(),
-        written_grants: Newest::default(),
+        known: Known {
+            requests: requests.store.clone(),
+            grants: grants.store.clone(),
+            policies: policies.store.clone(),
+            bindings: bindings.store.clone(),
+            cluster_roles: cluster_roles.store.clone(),
+            roles: roles.store.clone(),
+            namespaces: namespaces.store.clone(),
+            written_requests: Newest::default(),
+            written_grants: Newest::default(),
+        },
     });
 
-    let requests = requests
-        .watches(
-            Api::<AccessPolicy>::all(client.clone()),
-            all(),
-            trigger::requests_of_policy(request_store.clone()),
+    let request_controller = controller(requests.store.clone(), request_queue, stop.clone());
+    let grant_controller = controller(grants.store.clone(), grant_queue, stop.clone());
+    let policy_controller = controller(policies.store.clone(), policy_queue, stop.clone());
+    let sweep_controller = controller(bindings.store.clone(), binding_queue, stop.clone());
+    let mut running: Vec<BoxFuture<'static, &'static str>> = vec![
+        drain(
+            "request",
+            request_controller.run(request::reconcile, retry, Arc::clone(&context)),
         )
-        .watches(
-            Api::<AccessGrant>::all(client.clone()),
-            all(),
-            trigger::request_of_grant,
+        .boxed(),
+        drain(
+            "grant",
+            grant_controller.run(grant::reconcile, retry_grant, Arc::clone(&context)),
         )
-        .watches(
-            Api::<ClusterRole>::all(client.clone()),
-            all(),
-            trigger::requests_of_cluster_role(request_store.clone()),
+        .boxed(),
+        drain(
+            "policy",
+            policy_controller.run(policy::reconcile, retry, Arc::clone(&context)),
         )
-        .watches(
-            Api::<Role>::all(client.clone()),
-            all(),
-            trigger::requests_of_role(request_store.clone()),
-        )
-        .watches(
-            Api::<Namespace>::all(client.clone()),
-            all(),
-            trigger::requests_of_namespace(request_store.clone()),
-        )
-        .graceful_shutdown_on(stop.clone())
-        .run(request::reconcile, retry, Arc::clone(&context));
-    let grants = grants
-        .watches(
-            Api::<AccessRequest>::all(client.clone()),
-            all(),
-            trigger::grant_of_request,
-        )
-        .watches(
-            Api::<RoleBinding>::all(client.clone()),
-            marked,
-            trigger::grant_of_binding(grant_store.clone()),
-        )
-        .watches(
-            Api::<AccessPolicy>::all(client.clone()),
-            all(),
-            trigger::grants_of_policy(grant_store.clone()),
-        )
-        .watches(
-            Api::<ClusterRole>::all(client.clone()),
-            all(),
-            trigger::grants_of_cluster_role(grant_store.clone()),
-        )
-        .watches(
-            Api::<Role>::all(client.clone()),
-            all(),
-            trigger::grants_of_role(grant_store.clone()),
-        )
-        .watches(
-            Api::<Namespace>::all(client.clone()),
-            all(),
-            trigger::grants_of_namespace(grant_store.clone()),
-        )
-        .graceful_shutdown_on(stop.clone())
-        .run(grant::reconcile, retry_grant, Arc::clone(&context));
-    let policies = policies
-        .watches(
-            Api::<ClusterRole>::all(client.clone()),
-            all(),
-            trigger::policies_of_cluster_role(policy_store.clone()),
-        )
-        .graceful_shutdown_on(stop.clone())
-        .run(policy::reconcile, retry, Arc::clone(&context));
-    let sweep = bindings
-        .watches(Api::<AccessGrant>::all(client), all(), trigger::bindings_of_grant)
-        .graceful_shutdown_on(stop.clone())
-        .run(sweep::reconcile, retry, context);
-
-    let running: Vec<BoxFuture<'static, &'static str>> = vec![
-        drain("request", requests).boxed(),
-        drain("grant", grants).boxed(),
-        drain("policy", policies).boxed(),
-        drain("sweep", sweep).boxed(),
+        .boxed(),
+        drain("sweep", sweep_controller.run(sweep::reconcile, retry, context)).boxed(),
     ];
-    tokio::spawn(async move {
-        if futures::try_join!(requests_seen, grants_seen, policies_seen, bindings_seen).is_ok() {
-            tracing::info!("all watches have delivered what there is");
-            health.watching();
-        }
-    });
+    running.push(told(requests, &desks, &health, Desks::request));
+    running.push(told(grants, &desks, &health, Desks::grant));
+    running.push(told(policies, &desks, &health, Desks::policy));
+    running.push(told(bindings, &desks, &health, Desks::binding));
+    running.push(told(cluster_roles, &desks, &health, Desks::cluster_role));
+    running.push(told(roles, &desks, &health, Desks::role));
+    running.push(told(namespaces, &desks, &health, Desks::namespace));
+
     // A controller that never saw its objects waits for them even when it is told to end.
     let overdue = stop.then(|()| tokio::time::sleep(LIMIT));
     tokio::select! {
         () = together(running) => {}
         () = overdue => tracing::warn!("what was begun is not finished in time and is left"),
     }
+}
+
+/// A watch whose changes go to the desks. The operator is ready when all watches have shown what there is.
+fn told<K: Kind>(
+    watch: Watch<K>,
+    desks: &Arc<Desks>,
+    health: &Arc<Health>,
+    look: fn(&Desks, Change<K>),
+) -> BoxFuture<'static, &'static str> {
+    let (desks, seen) = (Arc::clone(desks), health.expects(K::kind(&()).into_owned()));
+    watch
+        .tell(move |change| {
+            if matches!(change, Change::All) {
+                seen();
+            }
+            look(&desks, change);
+        })
+        .boxed()
+}
+
+/// A controller of what is in `store`, that looks at what comes from `queue`.
+fn controller<K: Kind>(
+    store: Store<K>,
+    queue: UnboundedReceiver<ObjectRef<K>>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) -> Controller<K> {
+    Controller::for_stream(futures::stream::pending(), store)
+        .reconcile_on(queue)
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .graceful_shutdown_on(stop)
 }
 
 /// Until one controller ends, and then until the others have finished what they had begun.
@@ -219,35 +205,6 @@ async fn together(running: Vec<BoxFuture<'static, &'static str>>) {
     if tokio::time::timeout(LIMIT, join_all(others)).await.is_err() {
         tracing::warn!("what was begun is not finished in time and is left");
     }
-}
-
-/// A controller, and the moment at which its watch has delivered all that there is.
-///
-/// The store has a `wait_until_ready` of its own, but wakes only one of those who wait, and the controller waits too.
-fn controller<K>(api: Api<K>, config: watcher::Config) -> (Controller<K>, oneshot::Receiver<()>)
-where
-    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-{
-    let (store, writer) = reflector::store();
-    let (seen, all_seen) = oneshot::channel();
-    let mut seen = Some(seen);
-    let objects = reflector(writer, watcher(api, config))
-        .backoff(Reconnect::default())
-        .inspect_ok(move |event| {
-            if matches!(event, watcher::Event::InitDone)
-                && let Some(seen) = seen.take()
-            {
-                // Nobody waits any more only when the operator ends.
-                let _ = seen.send(());
-            }
-        });
-    let controller = Controller::for_stream(objects.touched_objects(), store);
-    (
-        controller
-            .with_config(Config::default().concurrency(CONCURRENCY))
-            .trigger_backoff(Reconnect::default()),
-        all_seen,
-    )
 }
 
 /// Runs one controller to its end. Errors were counted and are tried again by the controller; they are only said here.

@@ -24,9 +24,12 @@ use crate::observe::announce::announcements;
 /// # Errors
 /// When a call failed; the request is then looked at again.
 pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Result<Action, CallError> {
-    let request = context.written_requests.of(request);
+    let request = context.known.written_requests.of(request);
     if phase(&request).is_some_and(RequestPhase::is_final) {
         return Ok(Action::await_change());
+    }
+    if let Some(idle) = nothing_to_do(&request, &context) {
+        return Ok(idle);
     }
     let mut observed = observe(&request, &context).await?;
     let mut plan = decide(&observed, context.now());
@@ -44,13 +47,23 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
     }
 }
 
+/// Whether what is known calls for nothing; then until when. Anything else is decided again on what is read afresh.
+fn nothing_to_do(request: &AccessRequest, context: &Context) -> Option<Action> {
+    match decide(&context.known.about_request(request, &context.home), context.now()) {
+        Plan::Publish { status, wake } if request.status.as_ref() == Some(&status) => {
+            Some(wake.map_or_else(Action::await_change, |moment| context.at(moment)))
+        }
+        Plan::Publish { .. } | Plan::Rest | Plan::Grant(_) => None,
+    }
+}
+
 fn phase(request: &AccessRequest) -> Option<RequestPhase> {
     request.status.as_ref().and_then(|status| status.phase)
 }
 
 /// Reads what the decision needs, side by side. A sealed request only follows its grant, and needs nothing else.
 async fn observe(request: &AccessRequest, context: &Context) -> Result<Observed, CallError> {
-    let known = context.grant(&grant::name(&request.uid().unwrap_or_default()));
+    let known = context.known.grant(&grant::name(&request.uid().unwrap_or_default()));
     let mut observed = Observed {
         request: request.clone(),
         policies: vec![],
@@ -90,8 +103,7 @@ async fn policies(request: &AccessRequest, context: &Context) -> Result<Vec<Acce
     }
 }
 
-/// The grant of a sealed request, and if it is gone, whether its binding is still there. Never from a store: what triggered this look may be in no store
-/// yet, and triggers only once.
+/// The grant of a sealed request, and if it is gone, whether its binding is still there. Afresh: what is known may be older.
 async fn look_for_grant(
     request: &AccessRequest,
     seal: &Seal,
@@ -165,7 +177,7 @@ async fn publish(context: &Context, request: &AccessRequest, status: AccessReque
     let written = match written {
         // It was deleted in between: there is nobody to tell any more.
         Err(error) if error.is_not_found() => return Ok(()),
-        written => context.written_requests.wrote(written?),
+        written => context.known.written_requests.wrote(written?),
     };
     if let Some(phase) = phase(&written).filter(|phase| phase.is_final()) {
         context.metrics.closed(phase);

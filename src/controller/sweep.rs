@@ -25,6 +25,13 @@ pub async fn reconcile(binding: Arc<RoleBinding>, context: Arc<Context>) -> Resu
         return Ok(Action::await_change());
     };
     let namespace = binding.namespace().unwrap_or_default();
+    let known = context
+        .known
+        .grant(&grant)
+        .filter(|known| GrantUid::of(known).as_ref() == Some(&uid));
+    if let Sweep::Keep { until } = sweep(known.as_deref(), &namespace, context.now()) {
+        return Ok(context.at(until));
+    }
     let bindings = Api::<RoleBinding>::namespaced(context.client.clone(), &namespace);
     let (grants, name) = (Api::<AccessGrant>::all(context.client.clone()), binding.name_any());
     let (grant, binding) = futures::try_join!(

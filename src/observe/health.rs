@@ -1,7 +1,8 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::State;
@@ -15,14 +16,28 @@ use super::metrics::Metrics;
 /// Whether the operator is at work.
 #[derive(Debug, Default)]
 pub struct Health {
-    watching: AtomicBool,
+    /// The kinds whose watches have not shown yet what there is; `None` before any watch was opened.
+    awaited: Mutex<Option<BTreeSet<String>>>,
     stopping: AtomicBool,
 }
 
 impl Health {
-    /// All watches have delivered what there is.
-    pub fn watching(&self) {
-        self.watching.store(true, Ordering::Relaxed);
+    /// A watch was opened: the operator is ready only when what is given here was called.
+    pub fn expects(self: &Arc<Self>, kind: String) -> impl Fn() + Send + use<> {
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        awaited.get_or_insert_default().insert(kind.clone());
+        let this = Arc::clone(self);
+        move || this.shown(&kind)
+    }
+
+    fn shown(&self, kind: &str) {
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(awaited) = awaited.as_mut()
+            && awaited.remove(kind)
+            && awaited.is_empty()
+        {
+            tracing::info!("all watches have shown what there is");
+        }
     }
 
     /// It has been told to end.
@@ -34,13 +49,17 @@ impl Health {
     ///
     /// # Errors
     /// The reason, one sentence.
-    pub fn ready(&self) -> Result<(), &'static str> {
+    pub fn ready(&self) -> Result<(), String> {
         if self.stopping.load(Ordering::Relaxed) {
-            Err("it is ending")
-        } else if self.watching.load(Ordering::Relaxed) {
-            Ok(())
-        } else {
-            Err("it has not seen all policies, requests, grants and bindings yet")
+            return Err("it is ending".to_owned());
+        }
+        match self.awaited.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            Some(awaited) if awaited.is_empty() => Ok(()),
+            Some(awaited) => Err(format!(
+                "it has not seen yet all of {}",
+                awaited.iter().cloned().collect::<Vec<_>>().join(", ")
+            )),
+            None => Err("it has just begun".to_owned()),
         }
     }
 }

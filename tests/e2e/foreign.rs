@@ -525,7 +525,7 @@ async fn case_53_a_foreign_binding_that_has_our_name_already_is_neither_used_nor
         let failed = scene.request_in(request, RequestPhase::Failed).await;
         let message = failed.status.unwrap().message.unwrap();
         assert!(
-            message.contains(&scene.namespace) && message.contains("not as Curfew makes it"),
+            message.contains(&scene.namespace) && message.contains("was there already"),
             "{message}"
         );
         assert_eq!(

@@ -1,0 +1,122 @@
+//! What the watches have shown, in the form that the core takes.
+//!
+//! What is known here decides one thing only: that there is nothing to do. Before anything is written, whatever it rests on is read afresh and decided again.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
+use kube::ResourceExt;
+use kube::runtime::reflector::{ObjectRef, Store};
+
+use crate::api::{AccessGrant, AccessPolicy, AccessRequest, RoleKind, RoleReference};
+use crate::cluster::newest::Newest;
+use crate::cluster::read;
+use crate::core::binding;
+use crate::core::facts::{Home, NamespaceFacts, RoleFacts};
+use crate::core::grant::{self, GrantUid, TargetSeen};
+use crate::core::request::{self, target_names};
+
+/// All stores, and what was written and isn't in them yet.
+pub struct Known {
+    pub requests: Store<AccessRequest>,
+    pub grants: Store<AccessGrant>,
+    pub policies: Store<AccessPolicy>,
+    pub bindings: Store<RoleBinding>,
+    pub cluster_roles: Store<ClusterRole>,
+    pub roles: Store<Role>,
+    pub namespaces: Store<Namespace>,
+    pub written_requests: Newest<AccessRequest>,
+    pub written_grants: Newest<AccessGrant>,
+}
+
+impl Known {
+    /// The newest version known of the grant of that name.
+    pub fn grant(&self, name: &str) -> Option<Arc<AccessGrant>> {
+        self.grants
+            .get(&ObjectRef::new(name))
+            .map(|grant| self.written_grants.of(grant))
+    }
+
+    /// The newest version known of the request of that name.
+    pub fn request(&self, namespace: &str, name: &str) -> Option<Arc<AccessRequest>> {
+        let found = self.requests.get(&ObjectRef::new(name).within(namespace));
+        found.map(|request| self.written_requests.of(request))
+    }
+
+    /// All that is known about a request.
+    pub fn about_request(&self, request: &AccessRequest, home: &Home) -> request::Observed {
+        let names = target_names(request);
+        let namespace = names.first().map(String::as_str).unwrap_or_default();
+        request::Observed {
+            request: request.clone(),
+            policies: self
+                .policies
+                .state()
+                .iter()
+                .map(|policy| policy.as_ref().clone())
+                .collect(),
+            role: self.role(&request.spec.role, namespace),
+            targets: names.iter().filter_map(|name| self.namespace(name)).collect(),
+            grant: self
+                .grant(&grant::name(&request.uid().unwrap_or_default()))
+                .map(|grant| grant.as_ref().clone()),
+            left_behind: false,
+            home: home.clone(),
+        }
+    }
+
+    /// All that is known about a grant.
+    pub fn about_grant(&self, grant: &AccessGrant) -> grant::Observed {
+        let reference = &grant.spec.request;
+        let role = RoleReference {
+            kind: grant.spec.role.kind,
+            name: grant.spec.role.name.clone(),
+        };
+        let first = grant
+            .spec
+            .targets
+            .first()
+            .map(|target| target.namespace.as_str())
+            .unwrap_or_default();
+        let name = GrantUid::of(grant).map(|uid| binding::name(&uid)).unwrap_or_default();
+        let seen = grant.spec.targets.iter().map(|target| TargetSeen {
+            namespace: self.namespace(&target.namespace),
+            binding: self
+                .bindings
+                .get(&ObjectRef::new(&name).within(&target.namespace))
+                .map(|found| found.as_ref().clone()),
+        });
+        grant::Observed {
+            grant: grant.clone(),
+            request: self
+                .request(&reference.namespace, &reference.name)
+                .map(|request| request.as_ref().clone()),
+            role: self.role(&role, first),
+            policy: self
+                .policies
+                .get(&ObjectRef::new(&grant.spec.policy.name))
+                .map(|policy| policy.as_ref().clone()),
+            targets: seen.collect(),
+        }
+    }
+
+    fn role(&self, reference: &RoleReference, namespace: &str) -> Option<RoleFacts> {
+        match reference.kind {
+            RoleKind::ClusterRole => self
+                .cluster_roles
+                .get(&ObjectRef::new(&reference.name))
+                .map(|role| read::facts_of_cluster_role(role.as_ref().clone())),
+            RoleKind::Role => self
+                .roles
+                .get(&ObjectRef::new(&reference.name).within(namespace))
+                .map(|role| read::facts_of_role(role.as_ref().clone())),
+        }
+    }
+
+    fn namespace(&self, name: &str) -> Option<NamespaceFacts> {
+        self.namespaces
+            .get(&ObjectRef::new(name))
+            .map(|namespace| read::facts_of_namespace(namespace.as_ref().clone()))
+    }
+}
