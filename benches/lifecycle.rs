@@ -90,6 +90,7 @@ impl Bench {
             operator,
         };
         bench.furnish().await?;
+        bench.requests_are_served().await?;
         Ok(bench)
     }
 
@@ -121,6 +122,20 @@ impl Bench {
 
     fn admin(&self) -> Outcome<Client> {
         Ok(self.cluster.admin().client()?)
+    }
+
+    /// A new kind is not served at once.
+    async fn requests_are_served(&self) -> Outcome<()> {
+        let requests = Api::<AccessRequest>::namespaced(self.alice.client()?, TEAM);
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        let begun = Instant::now();
+        while let Err(error) = requests.create(&dry_run, &ask("probe", "1h")?).await {
+            if begun.elapsed() > Duration::from_secs(30) {
+                return Err(error.into());
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
     }
 
     async fn policy_is_ready(&self) -> Outcome<()> {

@@ -490,7 +490,7 @@ async fn an_operator_that_cant_reach_its_api_server_goes_on_trying_and_ends_when
         }
         panic!("it ended without saying {what:?}");
     };
-    said("something failed and is tried again").await;
+    said("a watch broke and is opened again").await;
     let pid = child.id().unwrap().to_string();
     let told = tokio::process::Command::new("kill").arg(&pid).status().await.unwrap();
     assert!(told.success());
