@@ -47,11 +47,12 @@ pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result
 
 /// Does what is to be done with a grant before its deadline.
 async fn hold(grant: &AccessGrant, context: &Context) -> Result<Action, CallError> {
-    // What is known decides only that there is nothing to do; anything else is decided again on what is read afresh.
-    if let Plan::AwaitSeal | Plan::Hold = decide(&context.known.about_grant(grant)) {
-        return Ok(context.at(deadline(grant)));
+    // What is known is enough to rest, and to carry out what was decided afresh when the request was sealed. It is not enough to end anything.
+    let mut plan = decide(&context.known.about_grant(grant));
+    if let Plan::End(_) = plan {
+        plan = decide(&observe(grant, context).await?);
     }
-    match decide(&observe(grant, context).await?) {
+    match plan {
         Plan::AwaitSeal | Plan::Hold => Ok(context.at(deadline(grant))),
         Plan::Bind(targets) => bind_all(grant, &targets, context).await,
         Plan::End(why) => end(grant, why, context).await,

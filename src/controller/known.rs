@@ -1,6 +1,7 @@
 //! What the watches have shown, in the form that the core takes.
 //!
-//! What is known here decides one thing only: that there is nothing to do. Before anything is written, whatever it rests on is read afresh and decided again.
+//! What is known here is enough to see that there is nothing to do, and to carry out what was decided afresh a moment ago. Before anything is granted or
+//! ended, whatever it rests on is read afresh and decided again.
 
 use std::sync::Arc;
 

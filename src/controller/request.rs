@@ -182,12 +182,9 @@ async fn publish(context: &Context, request: &AccessRequest, status: AccessReque
     if let Some(phase) = phase(&written).filter(|phase| phase.is_final()) {
         context.metrics.closed(phase);
     }
-    context
-        .announcer
-        .announce(
-            &written,
-            announcements(&before, &written.status.clone().unwrap_or_default()),
-        )
-        .await;
+    context.announcer.announce(
+        &written,
+        announcements(&before, &written.status.clone().unwrap_or_default()),
+    );
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! Events: what a change of a request's status is worth telling.
 
-use kube::Client;
-use kube::Resource;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource};
+use tokio::sync::mpsc;
 
 use crate::api::condition;
 use crate::api::{AccessRequest, AccessRequestStatus, RequestPhase};
@@ -11,9 +12,12 @@ use crate::cluster::call::call;
 /// An event holds at most so many bytes of text.
 const NOTE_LIMIT: usize = 1024;
 
-/// Writes events.
+/// So many events may wait to be written; what comes when more do is only logged.
+const WAITING: usize = 4096;
+
+/// Takes events to be written, one after the other and in the background: nothing waits for them, and they wait for everything.
 #[derive(Clone)]
-pub struct Announcer(Recorder);
+pub struct Announcer(mpsc::Sender<(ObjectReference, Announcement)>);
 
 /// One thing worth telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,26 +31,39 @@ pub struct Announcement {
 }
 
 impl Announcer {
-    /// Writes events through `client`.
+    /// Writes events through `client`, for as long as this lives.
     pub fn new(client: Client) -> Self {
-        Self(Recorder::new(client, Reporter::from("curfew")))
+        let (sender, mut waiting) = mpsc::channel(WAITING);
+        tokio::spawn(async move {
+            let recorder = Recorder::new(client, Reporter::from("curfew"));
+            while let Some((about, announcement)) = waiting.recv().await {
+                write(&recorder, &about, announcement).await;
+            }
+        });
+        Self(sender)
     }
 
-    /// Writes events on a request. An event that can't be written is logged and forgotten: the status has it all.
-    pub async fn announce(&self, request: &AccessRequest, announcements: Vec<Announcement>) {
+    /// Events on a request, to be written. One that can't be is logged and forgotten: the status has it all.
+    pub fn announce(&self, request: &AccessRequest, announcements: Vec<Announcement>) {
         let about = request.object_ref(&());
-        for Announcement { warning, reason, note } in announcements {
-            let event = Event {
-                type_: if warning { EventType::Warning } else { EventType::Normal },
-                reason,
-                note: Some(shortened(&note)),
-                action: "Decide".into(),
-                secondary: None,
-            };
-            if let Err(error) = call("writing an event", self.0.publish(&event, &about)).await {
-                tracing::warn!(%error, "an event could not be written");
+        for announcement in announcements {
+            if self.0.try_send((about.clone(), announcement)).is_err() {
+                tracing::warn!("too many events wait to be written; one is dropped");
             }
         }
+    }
+}
+
+async fn write(recorder: &Recorder, about: &ObjectReference, Announcement { warning, reason, note }: Announcement) {
+    let event = Event {
+        type_: if warning { EventType::Warning } else { EventType::Normal },
+        reason,
+        note: Some(shortened(&note)),
+        action: "Decide".into(),
+        secondary: None,
+    };
+    if let Err(error) = call("writing an event", recorder.publish(&event, about)).await {
+        tracing::warn!(%error, "an event could not be written");
     }
 }
 
