@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use futures::future::try_join_all;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{ObjectMeta, PostParams};
@@ -28,8 +29,9 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
     if phase(&request).is_some_and(RequestPhase::is_final) {
         return Ok(Action::await_change());
     }
-    if let Some(idle) = nothing_to_do(&request, &context) {
-        return Ok(idle);
+    if let Some((status, wake)) = known_is_enough(&request, &context) {
+        publish(&context, &request, status).await?;
+        return Ok(wake.map_or_else(Action::await_change, |moment| context.at(moment)));
     }
     let mut observed = observe(&request, &context).await?;
     let mut plan = decide(&observed, context.now());
@@ -47,14 +49,16 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
     }
 }
 
-/// Whether what is known calls for nothing; then until when. Anything else is decided again on what is read afresh.
-fn nothing_to_do(request: &AccessRequest, context: &Context) -> Option<Action> {
-    match decide(&context.known.about_request(request, &context.home), context.now()) {
-        Plan::Publish { status, wake } if request.status.as_ref() == Some(&status) => {
-            Some(wake.map_or_else(Action::await_change, |moment| context.at(moment)))
-        }
-        Plan::Publish { .. } | Plan::Rest | Plan::Grant(_) => None,
-    }
+/// What is known is enough to see that nothing has changed, and to tell how a granted access is doing. It is not enough to offer, grant or end anything.
+fn known_is_enough(request: &AccessRequest, context: &Context) -> Option<(AccessRequestStatus, Option<DateTime<Utc>>)> {
+    let Plan::Publish { status, wake } = decide(&context.known.about_request(request, &context.home), context.now())
+    else {
+        return None;
+    };
+    let is_told_already = request.status.as_ref() == Some(&status);
+    let only_tells = request.status.as_ref().is_some_and(|before| before.seal.is_some())
+        && !status.phase.is_some_and(RequestPhase::is_final);
+    (is_told_already || only_tells).then_some((*status, wake))
 }
 
 fn phase(request: &AccessRequest) -> Option<RequestPhase> {
