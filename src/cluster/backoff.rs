@@ -3,19 +3,26 @@
 use std::time::Duration;
 
 use kube::runtime::utils::Backoff;
+use tokio::time::Instant;
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(3);
+/// A watch that broke again sooner than this was no success.
+const SUCCESS: Duration = Duration::from_secs(10);
 
-/// Doubles from a tenth of a second to three seconds, and begins anew after the first success.
+/// Doubles from a tenth of a second to three seconds, and begins anew after a watch that lasted.
 #[derive(Debug)]
 pub struct Reconnect {
     next: Duration,
+    last: Option<Instant>,
 }
 
 impl Default for Reconnect {
     fn default() -> Self {
-        Self { next: FIRST }
+        Self {
+            next: FIRST,
+            last: None,
+        }
     }
 }
 
@@ -23,16 +30,19 @@ impl Iterator for Reconnect {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
+        if self.last.is_some_and(|last| last.elapsed() > SUCCESS) {
+            self.next = FIRST;
+        }
         let wait = self.next;
         self.next = (wait * 2).min(LONGEST);
+        self.last = Some(Instant::now());
         Some(wait)
     }
 }
 
 impl Backoff for Reconnect {
-    fn reset(&mut self) {
-        *self = Self::default();
-    }
+    /// Not a success yet: a watch says that it begins before it knows whether it can.
+    fn reset(&mut self) {}
 }
 
 #[cfg(test)]
@@ -40,11 +50,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_three_seconds_and_begin_anew() {
+    fn waits_double_up_to_three_seconds_whatever_a_watch_says_as_it_begins() {
         let mut reconnect = Reconnect::default();
-        let waits: Vec<_> = reconnect.by_ref().take(7).map(|wait| wait.as_millis()).collect();
+        let mut waits = vec![];
+        for _ in 0..7 {
+            waits.extend(reconnect.next().map(|wait| wait.as_millis()));
+            reconnect.reset();
+        }
         assert_eq!(waits, [100, 200, 400, 800, 1600, 3000, 3000]);
-        reconnect.reset();
+    }
+
+    #[test]
+    fn after_a_watch_that_lasted_waiting_begins_anew() {
+        let mut reconnect = Reconnect::default();
+        assert_eq!(reconnect.by_ref().take(5).count(), 5);
+        reconnect.last = Instant::now().checked_sub(SUCCESS * 2);
         assert_eq!(reconnect.next(), Some(FIRST));
     }
 }
