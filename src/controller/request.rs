@@ -33,7 +33,9 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
         publish(&context, &request, status).await?;
         return Ok(wake.map_or_else(Action::await_change, |moment| context.at(moment)));
     }
-    let mut observed = observe(&request, &context).await?;
+    let Some(mut observed) = observe(&request, &context).await? else {
+        return Ok(Action::await_change());
+    };
     let mut plan = decide(&observed, context.now());
     if let Plan::Grant(spec) = plan {
         observed.grant = Some(create(&context, *spec).await?);
@@ -41,7 +43,7 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
     }
     match plan {
         Plan::Publish { status, wake } => {
-            publish(&context, &request, *status).await?;
+            publish(&context, &observed.request, *status).await?;
             Ok(wake.map_or_else(Action::await_change, |moment| context.at(moment)))
         }
         // A grant is never created twice in one go: whatever asks for it is looked at afresh.
@@ -65,33 +67,36 @@ fn phase(request: &AccessRequest) -> Option<RequestPhase> {
     request.status.as_ref().and_then(|status| status.phase)
 }
 
-/// Reads what the decision needs, side by side. A sealed request only follows its grant, and needs nothing else.
-async fn observe(request: &AccessRequest, context: &Context) -> Result<Observed, CallError> {
-    let known = context.known.grant(&grant::name(&request.uid().unwrap_or_default()));
-    let mut observed = Observed {
-        request: request.clone(),
-        policies: vec![],
-        role: None,
-        targets: vec![],
-        grant: known.map(|grant| grant.as_ref().clone()),
-        left_behind: false,
-        home: context.home.clone(),
-    };
+/// Reads what the decision needs, side by side, the request itself included: a denial may have been stored since the watch showed it. `None`: it is gone,
+/// or sealed meanwhile, and the watch will tell. A sealed request only follows its grant.
+async fn observe(request: &AccessRequest, context: &Context) -> Result<Option<Observed>, CallError> {
+    let mut observed = context.known.about_request(request, &context.home);
     if let Some(seal) = request.status.as_ref().and_then(|status| status.seal.as_ref()) {
         (observed.grant, observed.left_behind) = look_for_grant(request, seal, context).await?;
-        return Ok(observed);
+        return Ok(Some(observed));
     }
+    let requests = Api::<AccessRequest>::namespaced(context.client.clone(), &request.namespace().unwrap_or_default());
     let names = target_names(request);
     let namespace = names.first().map(String::as_str).unwrap_or_default();
-    let role = read::role(&context.client, &request.spec.role, namespace);
-    let targets = try_join_all(names.iter().map(|name| read::namespace(&context.client, name)));
-    let (policies, role, targets) = futures::try_join!(policies(request, context), role, targets)?;
-    Ok(Observed {
+    let request_name = request.name_any();
+    let (now, policies, role, targets) = futures::try_join!(
+        find("reading the AccessRequest", requests.get(&request_name)),
+        policies(request, context),
+        read::role(&context.client, &request.spec.role, namespace),
+        try_join_all(names.iter().map(|name| read::namespace(&context.client, name)))
+    )?;
+    let is_sealed = |request: &AccessRequest| request.status.as_ref().is_some_and(|status| status.seal.is_some());
+    let Some(now) = now.filter(|now| now.uid() == request.uid() && !is_sealed(now)) else {
+        return Ok(None);
+    };
+    let targets = targets.into_iter().flatten().collect();
+    Ok(Some(Observed {
+        request: now,
         policies,
         role,
-        targets: targets.into_iter().flatten().collect(),
+        targets,
         ..observed
-    })
+    }))
 }
 
 /// The policy that the request is under, or all: which one fits depends on the others.
