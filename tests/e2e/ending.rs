@@ -19,6 +19,7 @@ use crate::world::{Case, cases};
 pub fn cases() -> Vec<Case> {
     cases![
         Shipped []:
+            case_39_of_two_grants_that_overlap_the_end_of_one_leaves_the_other_alive,
             case_46_a_policy_deleted_during_a_grant_ends_it_only_where_the_policy_says_so,
             case_46_a_policy_changed_during_a_grant_ends_it_where_the_policy_says_so,
             case_46_a_role_deleted_during_a_grant_ends_it_whatever_the_policy_says,
@@ -31,6 +32,24 @@ pub fn cases() -> Vec<Case> {
             case_43_killed_in_mid_grant_the_deadline_is_the_same_and_nothing_is_granted_again,
             case_67_metrics_tell_of_the_end_and_nothing_is_asked_while_nothing_changes;
     ]
+}
+
+async fn case_39_of_two_grants_that_overlap_the_end_of_one_leaves_the_other_alive(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let long = scene.granted(&scene.request("long")).await;
+    let brief = scene
+        .granted(&scene.request_with("brief", json!({"duration": "3s"})))
+        .await;
+    scene.grant_ended(&brief).await;
+    scene.request_in("brief", RequestPhase::Expired).await;
+    scene.has_access().await;
+    let left = scene.bindings().await.remove(0);
+    assert_eq!(
+        left.metadata.labels.unwrap()["curfew.dev/grant-uid"],
+        long.uid().unwrap()
+    );
+    scene.said(&scene.alice, "long", "revoke").await;
+    scene.loses_access().await;
 }
 
 /// The policy that keeps its grants is deleted first: when the other's grant has ended, the operator knows of both.
