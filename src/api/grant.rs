@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{Decision, GoDuration, OnChange, Requester, Revokers, RoleKind};
+use super::{Decision, GoDuration, OnChange, Requester, Revokers, RoleKind, RoleReference};
 
 /// One access as it was granted. Nothing of it ever changes.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -114,6 +114,26 @@ pub struct GrantedRole {
     pub rules_digest: String,
     /// What to do when the role's rules change.
     pub on_change: OnChange,
+}
+
+impl GrantedRole {
+    /// Its kind and name.
+    pub fn reference(&self) -> RoleReference {
+        RoleReference {
+            kind: self.kind,
+            name: self.name.clone(),
+        }
+    }
+}
+
+impl AccessGrantSpec {
+    /// The namespace in which a Role of the granted name is the one that is meant.
+    pub fn role_namespace(&self) -> &str {
+        self.targets
+            .first()
+            .map(|target| target.namespace.as_str())
+            .unwrap_or_default()
+    }
 }
 
 /// A namespace by name and uid.

@@ -14,8 +14,7 @@ use kube::{Api, ResourceExt};
 use super::Context;
 use super::binding::{Bound, bind, record};
 use crate::api::{
-    AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, EndReason, OnChange,
-    RoleReference, Target,
+    AccessGrant, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, EndReason, OnChange, Target,
 };
 use crate::cluster::call::{CallError, call, find};
 use crate::cluster::read;
@@ -61,23 +60,14 @@ async fn hold(grant: &AccessGrant, context: &Context) -> Result<Action, CallErro
 
 /// Reads what the decision needs, side by side.
 async fn observe(grant: &AccessGrant, context: &Context) -> Result<Observed, CallError> {
-    let AccessGrantSpec {
-        request, role, targets, ..
-    } = &grant.spec;
-    let requests = Api::<AccessRequest>::namespaced(context.client.clone(), &request.namespace);
-    let role = RoleReference {
-        kind: role.kind,
-        name: role.name.clone(),
-    };
-    let first = targets
-        .first()
-        .map(|target| target.namespace.as_str())
-        .unwrap_or_default();
+    let reference = &grant.spec.request;
+    let requests = Api::<AccessRequest>::namespaced(context.client.clone(), &reference.namespace);
+    let role = grant.spec.role.reference();
     let (request, role, policy, targets) = futures::try_join!(
-        find("reading the AccessRequest", requests.get(&request.name)),
-        read::role(&context.client, &role, first),
+        find("reading the AccessRequest", requests.get(&reference.name)),
+        read::role(&context.client, &role, grant.spec.role_namespace()),
         policy(grant, context),
-        try_join_all(targets.iter().map(|target| look_at(grant, target, context)))
+        try_join_all(grant.spec.targets.iter().map(|target| look_at(grant, target, context)))
     )?;
     Ok(Observed {
         grant: grant.clone(),

@@ -40,7 +40,7 @@ impl Known {
     }
 
     /// The newest version known of the request of that name.
-    pub fn request(&self, namespace: &str, name: &str) -> Option<Arc<AccessRequest>> {
+    fn request(&self, namespace: &str, name: &str) -> Option<Arc<AccessRequest>> {
         let found = self.requests.get(&ObjectRef::new(name).within(namespace));
         found.map(|request| self.written_requests.of(request))
     }
@@ -70,16 +70,6 @@ impl Known {
     /// All that is known about a grant.
     pub fn about_grant(&self, grant: &AccessGrant) -> grant::Observed {
         let reference = &grant.spec.request;
-        let role = RoleReference {
-            kind: grant.spec.role.kind,
-            name: grant.spec.role.name.clone(),
-        };
-        let first = grant
-            .spec
-            .targets
-            .first()
-            .map(|target| target.namespace.as_str())
-            .unwrap_or_default();
         let name = GrantUid::of(grant).map(|uid| binding::name(&uid)).unwrap_or_default();
         let seen = grant.spec.targets.iter().map(|target| TargetSeen {
             namespace: self.namespace(&target.namespace),
@@ -93,7 +83,7 @@ impl Known {
             request: self
                 .request(&reference.namespace, &reference.name)
                 .map(|request| request.as_ref().clone()),
-            role: self.role(&role, first),
+            role: self.role(&grant.spec.role.reference(), grant.spec.role_namespace()),
             policy: self
                 .policies
                 .get(&ObjectRef::new(&grant.spec.policy.name))

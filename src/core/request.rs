@@ -101,18 +101,14 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
             "the request is being deleted",
         );
     }
-    if let Assessment::Over { reason, message } = assessment {
-        return draft.ended(RequestPhase::Failed, reason, message);
-    }
     let ttl_ends = expiry(&observed.request, policy);
-    if ttl_ends <= now {
-        return draft.ended(
+    match (assessment, weighing.outcome) {
+        (Assessment::Over { reason, message }, _) => draft.ended(RequestPhase::Failed, reason, message),
+        _ if ttl_ends <= now => draft.ended(
             RequestPhase::Expired,
             "NotDecided",
             format!("nobody decided it before {}", time::written(ttl_ends)),
-        );
-    }
-    match (assessment, weighing.outcome) {
+        ),
         (Assessment::Offered(offered), Outcome::Approved { by }) => {
             let spec = grant_spec(observed, &offered, &by, revokers.clone());
             match &observed.grant {
@@ -128,7 +124,6 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
             draft.offered(&offered, &outcome, revokers, &observed.targets, ttl_ends)
         }
         (Assessment::Blocked { policy: _, obstacle }, _) => draft.blocked(obstacle, revokers, ttl_ends),
-        (Assessment::Over { reason, message }, _) => draft.ended(RequestPhase::Failed, reason, message),
     }
 }
 
