@@ -1,5 +1,6 @@
 //! One call to the API server: bounded in time, its failure named by what was tried.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::core::Status;
@@ -8,7 +9,7 @@ use kube::core::Status;
 pub const LIMIT: Duration = Duration::from_secs(10);
 
 /// A call that failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum CallError {
     /// No answer in time. Whether it took effect is not known.
     #[error("{what}: no answer within {} s", LIMIT.as_secs())]
@@ -30,7 +31,7 @@ pub enum CallError {
         /// What was tried.
         what: &'static str,
         /// Why.
-        source: Box<kube::Error>,
+        source: Arc<kube::Error>,
     },
 }
 
@@ -93,7 +94,7 @@ pub async fn call<T>(what: &'static str, future: impl Future<Output = kube::Resu
         Ok(Err(kube::Error::Api(status))) => Err(CallError::Refused { what, status }),
         Ok(Err(source)) => Err(CallError::Failed {
             what,
-            source: Box::new(source),
+            source: Arc::new(source),
         }),
         Err(_) => Err(CallError::TimedOut { what }),
     }

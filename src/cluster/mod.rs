@@ -6,5 +6,7 @@ pub mod backoff;
 pub mod call;
 pub mod clock;
 pub mod newest;
+pub mod precedence;
 pub mod read;
 pub mod revoke;
+pub mod together;

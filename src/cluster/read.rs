@@ -8,27 +8,121 @@ use kube::core::ObjectMeta;
 use kube::{Api, Client};
 
 use super::call::{CallError, call, find};
+use super::together::Together;
 use crate::api::{AccessPolicy, RoleKind, RoleReference};
 use crate::core::facts::{NamespaceFacts, RoleFacts};
 
-/// The role of that name, in `namespace` if it is a Role.
-///
-/// # Errors
-/// When the read failed; that there is none is an answer.
-pub async fn role(client: &Client, reference: &RoleReference, namespace: &str) -> Result<Option<RoleFacts>, CallError> {
-    let name = &reference.name;
-    Ok(match reference.kind {
-        RoleKind::ClusterRole => {
-            let roles = Api::<ClusterRole>::all(client.clone());
-            find("reading the ClusterRole", roles.get(name))
+/// Reads for many who need the same at the same time; each call begins after all who share it have asked.
+pub struct Reads {
+    client: Client,
+    roles: Together<(RoleReference, String), Option<RoleFacts>>,
+    namespaces: Together<String, Option<NamespaceFacts>>,
+    policies: Together<String, Option<AccessPolicy>>,
+    all_policies: Together<(), Vec<AccessPolicy>>,
+}
+
+impl Reads {
+    /// Reads by way of `client`.
+    pub fn new(client: Client) -> Self {
+        Self {
+            client,
+            roles: Together::default(),
+            namespaces: Together::default(),
+            policies: Together::default(),
+            all_policies: Together::default(),
+        }
+    }
+
+    /// The role of that name, in `namespace` if it is a Role.
+    ///
+    /// # Errors
+    /// When the read failed; that there is none is an answer.
+    pub async fn role(&self, reference: &RoleReference, namespace: &str) -> Result<Option<RoleFacts>, CallError> {
+        let name = reference.name.clone();
+        match reference.kind {
+            RoleKind::ClusterRole => {
+                let roles = Api::<ClusterRole>::all(self.client.clone());
+                let read = async move {
+                    Ok(find("reading the ClusterRole", roles.get(&name))
+                        .await?
+                        .map(facts_of_cluster_role))
+                };
+                self.roles.ask((reference.clone(), String::new()), read).await
+            }
+            RoleKind::Role => {
+                let roles = Api::<Role>::namespaced(self.client.clone(), namespace);
+                let read = async move { Ok(find("reading the Role", roles.get(&name)).await?.map(facts_of_role)) };
+                self.roles.ask((reference.clone(), namespace.to_owned()), read).await
+            }
+        }
+    }
+
+    /// The namespace of that name.
+    ///
+    /// # Errors
+    /// When the read failed; that there is none is an answer.
+    pub async fn namespace(&self, name: &str) -> Result<Option<NamespaceFacts>, CallError> {
+        let (namespaces, about) = (Api::<Namespace>::all(self.client.clone()), name.to_owned());
+        let read = async move {
+            Ok(find("reading the namespace", namespaces.get(&about))
                 .await?
-                .map(facts_of_cluster_role)
-        }
-        RoleKind::Role => {
-            let roles = Api::<Role>::namespaced(client.clone(), namespace);
-            find("reading the Role", roles.get(name)).await?.map(facts_of_role)
-        }
-    })
+                .map(facts_of_namespace))
+        };
+        self.namespaces.ask(name.to_owned(), read).await
+    }
+
+    /// The policy of that name.
+    ///
+    /// # Errors
+    /// When the read failed; that there is none is an answer.
+    pub async fn policy(&self, name: &str) -> Result<Option<AccessPolicy>, CallError> {
+        let (policies, about) = (Api::<AccessPolicy>::all(self.client.clone()), name.to_owned());
+        let read = async move { find("reading the AccessPolicy", policies.get(&about)).await };
+        self.policies.ask(name.to_owned(), read).await
+    }
+
+    /// All policies.
+    ///
+    /// # Errors
+    /// When the read failed.
+    pub async fn policies(&self) -> Result<Vec<AccessPolicy>, CallError> {
+        let policies = Api::<AccessPolicy>::all(self.client.clone());
+        let read = async move {
+            let all = call("listing AccessPolicies", policies.list(&ListParams::default())).await?;
+            Ok(all.items)
+        };
+        self.all_policies.ask((), read).await
+    }
+
+    /// Whether the API server lets this operator bind a role.
+    ///
+    /// # Errors
+    /// When the question had no answer.
+    pub async fn may_bind(&self, reference: &RoleReference) -> Result<bool, CallError> {
+        let resource = match reference.kind {
+            RoleKind::ClusterRole => "clusterroles",
+            RoleKind::Role => "roles",
+        };
+        let question = SelfSubjectAccessReview {
+            spec: SelfSubjectAccessReviewSpec {
+                resource_attributes: Some(ResourceAttributes {
+                    group: Some("rbac.authorization.k8s.io".into()),
+                    resource: Some(resource.into()),
+                    verb: Some("bind".into()),
+                    name: Some(reference.name.clone()),
+                    ..ResourceAttributes::default()
+                }),
+                ..SelfSubjectAccessReviewSpec::default()
+            },
+            ..SelfSubjectAccessReview::default()
+        };
+        let answer = call(
+            "asking whether a role may be bound",
+            Api::all(self.client.clone()).create(&PostParams::default(), &question),
+        )
+        .await?;
+        Ok(answer.status.is_some_and(|status| status.allowed))
+    }
 }
 
 /// What the core needs to know of a ClusterRole.
@@ -58,17 +152,6 @@ fn facts_of(kind: RoleKind, metadata: ObjectMeta, rules: Option<Vec<PolicyRule>>
     }
 }
 
-/// The namespace of that name.
-///
-/// # Errors
-/// When the read failed; that there is none is an answer.
-pub async fn namespace(client: &Client, name: &str) -> Result<Option<NamespaceFacts>, CallError> {
-    let namespaces = Api::<Namespace>::all(client.clone());
-    Ok(find("reading the namespace", namespaces.get(name))
-        .await?
-        .map(facts_of_namespace))
-}
-
 /// What the core needs to know of a namespace.
 pub fn facts_of_namespace(
     Namespace {
@@ -83,59 +166,4 @@ pub fn facts_of_namespace(
         labels: metadata.labels.unwrap_or_default(),
         terminating: metadata.deletion_timestamp.is_some(),
     }
-}
-
-/// The policy of that name.
-///
-/// # Errors
-/// When the read failed; that there is none is an answer.
-pub async fn policy(client: &Client, name: &str) -> Result<Option<AccessPolicy>, CallError> {
-    find(
-        "reading the AccessPolicy",
-        Api::<AccessPolicy>::all(client.clone()).get(name),
-    )
-    .await
-}
-
-/// All policies.
-///
-/// # Errors
-/// When the read failed.
-pub async fn policies(client: &Client) -> Result<Vec<AccessPolicy>, CallError> {
-    Ok(call(
-        "listing AccessPolicies",
-        Api::<AccessPolicy>::all(client.clone()).list(&ListParams::default()),
-    )
-    .await?
-    .items)
-}
-
-/// Whether the API server lets this operator bind a role.
-///
-/// # Errors
-/// When the question had no answer.
-pub async fn may_bind(client: &Client, reference: &RoleReference) -> Result<bool, CallError> {
-    let resource = match reference.kind {
-        RoleKind::ClusterRole => "clusterroles",
-        RoleKind::Role => "roles",
-    };
-    let question = SelfSubjectAccessReview {
-        spec: SelfSubjectAccessReviewSpec {
-            resource_attributes: Some(ResourceAttributes {
-                group: Some("rbac.authorization.k8s.io".into()),
-                resource: Some(resource.into()),
-                verb: Some("bind".into()),
-                name: Some(reference.name.clone()),
-                ..ResourceAttributes::default()
-            }),
-            ..SelfSubjectAccessReviewSpec::default()
-        },
-        ..SelfSubjectAccessReview::default()
-    };
-    let answer = call(
-        "asking whether a role may be bound",
-        Api::all(client.clone()).create(&PostParams::default(), &question),
-    )
-    .await?;
-    Ok(answer.status.is_some_and(|status| status.allowed))
 }

@@ -17,7 +17,6 @@ use crate::api::{
     AccessGrant, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, EndReason, OnChange, Target,
 };
 use crate::cluster::call::{CallError, call, find};
-use crate::cluster::read;
 use crate::cluster::revoke::{Revoked, revoke};
 use crate::core::binding::{is_of_grant, name as binding_name};
 use crate::core::grant::{
@@ -65,7 +64,7 @@ async fn observe(grant: &AccessGrant, context: &Context) -> Result<Observed, Cal
     let role = grant.spec.role.reference();
     let (request, role, policy, targets) = futures::try_join!(
         find("reading the AccessRequest", requests.get(&reference.name)),
-        read::role(&context.client, &role, grant.spec.role_namespace()),
+        context.reads.role(&role, grant.spec.role_namespace()),
         policy(grant, context),
         try_join_all(grant.spec.targets.iter().map(|target| look_at(grant, target, context)))
     )?;
@@ -82,7 +81,7 @@ async fn observe(grant: &AccessGrant, context: &Context) -> Result<Observed, Cal
 async fn policy(grant: &AccessGrant, context: &Context) -> Result<Option<AccessPolicy>, CallError> {
     match grant.spec.policy.on_change {
         OnChange::Keep => Ok(None),
-        OnChange::Revoke => read::policy(&context.client, &grant.spec.policy.name).await,
+        OnChange::Revoke => context.reads.policy(&grant.spec.policy.name).await,
     }
 }
 
@@ -95,7 +94,7 @@ async fn look_at(grant: &AccessGrant, target: &Target, context: &Context) -> Res
             Ok(None)
         }
     };
-    let (namespace, binding) = futures::try_join!(read::namespace(&context.client, &target.namespace), binding)?;
+    let (namespace, binding) = futures::try_join!(context.reads.namespace(&target.namespace), binding)?;
     Ok(TargetSeen { namespace, binding })
 }
 
@@ -119,6 +118,7 @@ async fn bind_all(grant: &AccessGrant, targets: &[Target], context: &Context) ->
     let Some(uid) = GrantUid::of(grant) else {
         return Ok(Action::await_change());
     };
+    let first = context.precedence.giving().await;
     let (mut made, mut failure) = (vec![], None);
     for bound in try_join_all(targets.iter().map(|target| bind(context, grant, &uid, target))).await? {
         match bound {
@@ -129,6 +129,7 @@ async fn bind_all(grant: &AccessGrant, targets: &[Target], context: &Context) ->
             }
         }
     }
+    drop(first);
     let now = context.now();
     let status = active(grant, made, now);
     match failure {
@@ -147,6 +148,7 @@ async fn bind_all(grant: &AccessGrant, targets: &[Target], context: &Context) ->
             .await
         }
         None => {
+            let _turn = context.precedence.telling().await;
             publish(context, grant, status).await?;
             context.metrics.granted(now - created(grant));
             Ok(context.at(deadline(grant)))
@@ -156,7 +158,9 @@ async fn bind_all(grant: &AccessGrant, targets: &[Target], context: &Context) ->
 
 /// Deletes every binding of the grant; only when all are gone it says so.
 async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Action, CallError> {
+    let first = context.precedence.ending();
     let attempts = join_all(grant.spec.targets.iter().map(|target| end_in(grant, target, context))).await;
+    drop(first);
     let now = context.now();
     let lag = now - deadline(grant);
     let stuck: Vec<String> = attempts
@@ -174,6 +178,7 @@ async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Action,
     if stuck.is_empty() {
         let is_late = why.reason == EndReason::Expired;
         let reason = why.reason;
+        let _turn = context.precedence.telling().await;
         publish(context, grant, ended(grant, why, now)).await?;
         context.metrics.ended(reason, is_late.then_some(lag));
         return Ok(Action::await_change());

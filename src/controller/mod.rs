@@ -33,6 +33,8 @@ use crate::api::{AccessGrant, AccessPolicy, AccessRequest, marks};
 use crate::cluster::call::{CallError, LIMIT};
 use crate::cluster::clock::Clock;
 use crate::cluster::newest::Newest;
+use crate::cluster::precedence::Precedence;
+use crate::cluster::read::Reads;
 use crate::core::facts::Home;
 use crate::observe::announce::Announcer;
 use crate::observe::health::Health;
@@ -40,8 +42,8 @@ use crate::observe::metrics::Metrics;
 
 type Failure = kube::runtime::controller::Error<CallError, watcher::Error>;
 
-/// How many objects of one kind are worked on at once.
-const CONCURRENCY: u16 = 32;
+/// How many objects of one kind are worked on at once. Most of them wait for their turn; ends don't.
+const CONCURRENCY: u16 = 256;
 /// How long to wait after a failed reconcile. Watches bring most changes sooner.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -53,6 +55,9 @@ pub struct Context {
     announcer: Announcer,
     metrics: Arc<Metrics>,
     known: Known,
+    reads: Reads,
+    precedence: Precedence,
+    desks: Arc<Desks>,
 }
 
 impl Context {
@@ -110,6 +115,9 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
     });
     let context = Arc::new(Context {
         announcer: Announcer::new(client.clone()),
+        reads: Reads::new(client.clone()),
+        precedence: Precedence::default(),
+        desks: Arc::clone(&desks),
         client,
         clock,
         home,

@@ -10,7 +10,6 @@ use kube::{Api, ResourceExt};
 use super::Context;
 use crate::api::{AccessPolicy, AccessPolicyStatus, RoleKind, RoleReference};
 use crate::cluster::call::{CallError, call};
-use crate::cluster::read;
 use crate::core::policy::{PolicyRole, RoleFinding, status};
 
 /// Looks at one policy.
@@ -27,13 +26,13 @@ async fn look_at(reference: &RoleReference, context: &Context) -> Result<PolicyR
     let found = async {
         match reference.kind {
             RoleKind::Role => Ok(RoleFinding::PerNamespace(reference.clone())),
-            RoleKind::ClusterRole => Ok(match read::role(&context.client, reference, "").await? {
+            RoleKind::ClusterRole => Ok(match context.reads.role(reference, "").await? {
                 Some(facts) => RoleFinding::Found(facts),
                 None => RoleFinding::Missing(reference.clone()),
             }),
         }
     };
-    let (finding, bindable) = futures::try_join!(found, read::may_bind(&context.client, reference))?;
+    let (finding, bindable) = futures::try_join!(found, context.reads.may_bind(reference))?;
     Ok(PolicyRole { finding, bindable })
 }
 

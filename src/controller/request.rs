@@ -9,12 +9,12 @@ use futures::future::try_join_all;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::Context;
 use crate::api::{AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, RequestPhase, Seal};
 use crate::cluster::call::{CallError, call, find};
-use crate::cluster::read;
 use crate::core::binding;
 use crate::core::grant::{self, GrantUid};
 use crate::core::request::{Observed, Plan, decide, target_names};
@@ -30,9 +30,13 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
         return Ok(Action::await_change());
     }
     if let Some((status, wake)) = known_is_enough(&request, &context) {
-        publish(&context, &request, status).await?;
+        if request.status.as_ref() != Some(&status) {
+            let _turn = context.precedence.telling().await;
+            publish(&context, &request, status).await?;
+        }
         return Ok(wake.map_or_else(Action::await_change, |moment| context.at(moment)));
     }
+    let _first = context.precedence.giving().await;
     let Some(mut observed) = observe(&request, &context).await? else {
         return Ok(Action::await_change());
     };
@@ -82,8 +86,8 @@ async fn observe(request: &AccessRequest, context: &Context) -> Result<Option<Ob
     let (now, policies, role, targets) = futures::try_join!(
         find("reading the AccessRequest", requests.get(&request_name)),
         policies(request, context),
-        read::role(&context.client, &request.spec.role, namespace),
-        try_join_all(names.iter().map(|name| read::namespace(&context.client, name)))
+        context.reads.role(&request.spec.role, namespace),
+        try_join_all(names.iter().map(|name| context.reads.namespace(name)))
     )?;
     let is_sealed = |request: &AccessRequest| request.status.as_ref().is_some_and(|status| status.seal.is_some());
     let Some(now) = now.filter(|now| now.uid() == request.uid() && !is_sealed(now)) else {
@@ -107,8 +111,8 @@ async fn policies(request: &AccessRequest, context: &Context) -> Result<Vec<Acce
         .and_then(|status| status.policy.as_ref())
         .map(|policy| &policy.name);
     match request.spec.policy.as_ref().or(chosen) {
-        Some(name) => Ok(read::policy(&context.client, name).await?.into_iter().collect()),
-        None => read::policies(&context.client).await,
+        Some(name) => Ok(context.reads.policy(name).await?.into_iter().collect()),
+        None => context.reads.policies().await,
     }
 }
 
@@ -188,6 +192,12 @@ async fn publish(context: &Context, request: &AccessRequest, status: AccessReque
         Err(error) if error.is_not_found() => return Ok(()),
         written => context.known.written_requests.wrote(written?),
     };
+    if before.seal.is_none()
+        && let Some(seal) = written.status.as_ref().and_then(|status| status.seal.as_ref())
+    {
+        // The watch will say so too, a moment later.
+        context.desks.grants.0.look([ObjectRef::new(&seal.grant)]);
+    }
     if let Some(phase) = phase(&written).filter(|phase| phase.is_final()) {
         context.metrics.closed(phase);
     }

@@ -3,7 +3,7 @@
 //! Mallory is an admin of the namespace here, with all that Kubernetes' own role `admin` allows.
 
 use curfew::api::{AccessGrant, EndReason, GrantPhase, RequestPhase, condition, time};
-use curfew::cluster::read;
+use curfew::cluster::read::Reads;
 use curfew::core::facts::Home;
 use curfew::core::grant::name as grant_name;
 use curfew::core::request::{self, Observed, Plan};
@@ -468,13 +468,13 @@ async fn case_57_a_foreign_binding_that_looks_a_little_like_ours_stays(scene: Sc
 
 /// What the operator would do next with a request, done as the operator: the grant, and nothing after it.
 async fn granted_and_then_stopped(scene: &Scene, name: &str) -> AccessGrant {
-    let admin = scene.cluster().admin().client().unwrap();
+    let reads = Reads::new(scene.cluster().admin().client().unwrap());
     let request = scene.request_now(name).await;
-    let role = read::role(&admin, &request.spec.role, &scene.namespace).await.unwrap();
-    let target = read::namespace(&admin, &scene.namespace).await.unwrap();
+    let role = reads.role(&request.spec.role, &scene.namespace).await.unwrap();
+    let target = reads.namespace(&scene.namespace).await.unwrap();
     let now = time::from_kubernetes(request.metadata.creation_timestamp.as_ref().unwrap()).unwrap();
     let observed = Observed {
-        policies: read::policies(&admin).await.unwrap(),
+        policies: reads.policies().await.unwrap(),
         role,
         targets: target.into_iter().collect(),
         grant: None,
