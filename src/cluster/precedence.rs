@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::time::Instant;
 
 /// What tells waits at most so long, for under a load that never ends people still want to know.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How many grants are given at once. More would only wait in the API server.
-const GIVING: usize = 16;
+const PATIENCE: Duration = Duration::from_secs(5);
+/// So long it must have been quiet: between a seal and its binding nothing is under way for a moment.
+const QUIET: Duration = Duration::from_millis(10);
+/// How many requests are being granted at once. More would only wait in the API server.
+const GIVING: usize = 32;
 /// How much is told at once.
 const TELLING: usize = 16;
 
@@ -37,8 +40,8 @@ pub struct First<'a> {
 }
 
 impl Precedence {
-    /// From now on access is being taken away. Waits for nothing.
-    pub fn ending(&self) -> First<'_> {
+    /// From now on access is being taken away, or a sealed grant bound. Waits for nothing.
+    pub fn first(&self) -> First<'_> {
         self.under_way.send_modify(|count| *count += 1);
         First {
             precedence: self,
@@ -46,9 +49,9 @@ impl Precedence {
         }
     }
 
-    /// From now on access is being given; returns when it is this one's turn.
+    /// From now on it is being decided whether to give access; returns when it is this one's turn.
     pub async fn giving(&self) -> First<'_> {
-        let mut first = self.ending();
+        let mut first = self.first();
         // Never closed; without a turn it would go on all the same.
         first._turn = self.giving.acquire().await.ok();
         first
@@ -56,10 +59,26 @@ impl Precedence {
 
     /// Returns when something may be told: when nothing goes first, or when telling has become due.
     pub async fn telling(&self) -> Option<SemaphorePermit<'_>> {
-        let mut under_way = self.under_way.subscribe();
-        // Neither end matters: the sender lives as long as this does, and patience has an end.
-        let _ = tokio::time::timeout(PATIENCE, under_way.wait_for(|count| *count == 0)).await;
+        self.telling_since(Instant::now()).await
+    }
+
+    /// The same for what has been waiting to be told since then.
+    pub async fn telling_since(&self, since: Instant) -> Option<SemaphorePermit<'_>> {
+        // Neither end matters: patience has one.
+        let _ = tokio::time::timeout_at(since + PATIENCE, self.quiet()).await;
         self.telling.acquire().await.ok()
+    }
+
+    async fn quiet(&self) {
+        let mut under_way = self.under_way.subscribe();
+        loop {
+            // The sender lives as long as this does.
+            let _ = under_way.wait_for(|count| *count == 0).await;
+            let disturbed = tokio::time::timeout(QUIET, under_way.wait_for(|count| *count > 0));
+            if disturbed.await.is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -78,7 +97,7 @@ mod tests {
     #[tokio::test]
     async fn what_tells_waits_for_the_last_of_those_that_go_first() {
         let precedence = Precedence::default();
-        let (one, two) = (precedence.ending(), precedence.giving().await);
+        let (one, two) = (precedence.first(), precedence.giving().await);
         let mut telling = Box::pin(precedence.telling());
         assert!(futures::poll!(&mut telling).is_pending());
         drop(one);
@@ -90,7 +109,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_tells_does_not_wait_for_ever() {
         let precedence = Precedence::default();
-        let _never_done = precedence.ending();
+        let _never_done = precedence.first();
         precedence.telling().await;
     }
 
@@ -103,7 +122,7 @@ mod tests {
         }
         let mut next = Box::pin(precedence.giving());
         assert!(futures::poll!(&mut next).is_pending());
-        drop(precedence.ending());
+        drop(precedence.first());
         given.clear();
         let mut telling = Box::pin(precedence.telling());
         assert!(futures::poll!(&mut telling).is_pending());

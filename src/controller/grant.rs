@@ -118,7 +118,7 @@ async fn bind_all(grant: &AccessGrant, targets: &[Target], context: &Context) ->
     let Some(uid) = GrantUid::of(grant) else {
         return Ok(Action::await_change());
     };
-    let first = context.precedence.giving().await;
+    let first = context.precedence.first();
     let (mut made, mut failure) = (vec![], None);
     for bound in try_join_all(targets.iter().map(|target| bind(context, grant, &uid, target))).await? {
         match bound {
@@ -158,7 +158,7 @@ async fn bind_all(grant: &AccessGrant, targets: &[Target], context: &Context) ->
 
 /// Deletes every binding of the grant; only when all are gone it says so.
 async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Action, CallError> {
-    let first = context.precedence.ending();
+    let first = context.precedence.first();
     let attempts = join_all(grant.spec.targets.iter().map(|target| end_in(grant, target, context))).await;
     drop(first);
     let now = context.now();

@@ -56,7 +56,7 @@ pub struct Context {
     metrics: Arc<Metrics>,
     known: Known,
     reads: Reads,
-    precedence: Precedence,
+    precedence: Arc<Precedence>,
     desks: Arc<Desks>,
 }
 
@@ -113,10 +113,11 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         policies: (to_policies, policies.store.clone()),
         bindings: (to_bindings, bindings.store.clone()),
     });
+    let precedence = Arc::new(Precedence::default());
     let context = Arc::new(Context {
-        announcer: Announcer::new(client.clone()),
+        announcer: Announcer::new(client.clone(), Arc::clone(&precedence)),
         reads: Reads::new(client.clone()),
-        precedence: Precedence::default(),
+        precedence,
         desks: Arc::clone(&desks),
         client,
         clock,

@@ -1,13 +1,17 @@
 //! Events: what a change of a request's status is worth telling.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::api::condition;
 use crate::api::{AccessRequest, AccessRequestStatus, RequestPhase};
 use crate::cluster::call::call;
+use crate::cluster::precedence::Precedence;
 
 /// An event holds at most so many bytes of text.
 const NOTE_LIMIT: usize = 1024;
@@ -17,7 +21,7 @@ const WAITING: usize = 4096;
 
 /// Takes events to be written, one after the other and in the background: nothing waits for them, and they wait for everything.
 #[derive(Clone)]
-pub struct Announcer(mpsc::Sender<(ObjectReference, Announcement)>);
+pub struct Announcer(mpsc::Sender<(Instant, ObjectReference, Announcement)>);
 
 /// One thing worth telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,11 +36,12 @@ pub struct Announcement {
 
 impl Announcer {
     /// Writes events through `client`, for as long as this lives.
-    pub fn new(client: Client) -> Self {
+    pub fn new(client: Client, precedence: Arc<Precedence>) -> Self {
         let (sender, mut waiting) = mpsc::channel(WAITING);
         tokio::spawn(async move {
             let recorder = Recorder::new(client, Reporter::from("curfew"));
-            while let Some((about, announcement)) = waiting.recv().await {
+            while let Some((since, about, announcement)) = waiting.recv().await {
+                let _turn = precedence.telling_since(since).await;
                 write(&recorder, &about, announcement).await;
             }
         });
@@ -47,7 +52,7 @@ impl Announcer {
     pub fn announce(&self, request: &AccessRequest, announcements: Vec<Announcement>) {
         let about = request.object_ref(&());
         for announcement in announcements {
-            if self.0.try_send((about.clone(), announcement)).is_err() {
+            if self.0.try_send((Instant::now(), about.clone(), announcement)).is_err() {
                 tracing::warn!("too many events wait to be written; one is dropped");
             }
         }
