@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, ValueEnum};
+use curfew::cluster::brakes::Brakes;
 use curfew::cluster::clock::Clock;
 use curfew::controller::{self, Parts};
 use curfew::core::facts::Home;
@@ -120,7 +121,9 @@ async fn run(options: Options) -> Result<(), Failure> {
             .unwrap_or_else(|| config.default_namespace.clone()),
     };
     let client = Client::try_from(config)?;
-    let (metrics, health) = (Arc::new(Metrics::default()), Arc::new(Health::default()));
+    let brakes = Arc::new(Brakes::default());
+    let metrics = Arc::new(Metrics::new(Arc::clone(&brakes)));
+    let health = Arc::new(Health::new(Arc::clone(&brakes)));
 
     let listener = TcpListener::bind(options.listen)
         .await
@@ -148,6 +151,7 @@ async fn run(options: Options) -> Result<(), Failure> {
         home,
         metrics,
         health: Arc::clone(&health),
+        brakes,
     };
     tokio::select! {
         () = controller::run(parts, stop.clone()) => match stop.peek() {

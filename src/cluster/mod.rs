@@ -3,6 +3,7 @@
 //! Nothing here decides anything; errors say what was tried, and never carry a token.
 
 pub mod backoff;
+pub mod brakes;
 pub mod call;
 pub mod clock;
 pub mod newest;

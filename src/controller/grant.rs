@@ -52,6 +52,8 @@ async fn hold(grant: &AccessGrant, context: &Context) -> Result<Action, CallErro
     }
     match plan {
         Plan::AwaitSeal | Plan::Hold => Ok(context.at(deadline(grant))),
+        // Sealed, but not to be bound now; when the brake is released all grants are looked at.
+        Plan::Bind(_) if context.brakes.pulled().is_some() => Ok(context.at(deadline(grant))),
         Plan::Bind(targets) => bind_all(grant, &targets, context).await,
         Plan::End(why) => end(grant, why, context).await,
     }

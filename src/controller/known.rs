@@ -14,7 +14,7 @@ use crate::api::{AccessGrant, AccessPolicy, AccessRequest, RoleKind, RoleReferen
 use crate::cluster::newest::Newest;
 use crate::cluster::read;
 use crate::core::binding;
-use crate::core::facts::{Home, NamespaceFacts, RoleFacts};
+use crate::core::facts::{Brake, Home, NamespaceFacts, RoleFacts};
 use crate::core::grant::{self, GrantUid, TargetSeen};
 use crate::core::request::{self, target_names};
 
@@ -46,7 +46,7 @@ impl Known {
     }
 
     /// All that is known about a request.
-    pub fn about_request(&self, request: &AccessRequest, home: &Home) -> request::Observed {
+    pub fn about_request(&self, request: &AccessRequest, home: &Home, brake: Option<Brake>) -> request::Observed {
         let names = target_names(request);
         let namespace = names.first().map(String::as_str).unwrap_or_default();
         request::Observed {
@@ -64,6 +64,7 @@ impl Known {
                 .map(|grant| grant.as_ref().clone()),
             left_behind: false,
             home: home.clone(),
+            brake,
         }
     }
 

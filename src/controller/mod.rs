@@ -30,6 +30,7 @@ use self::known::Known;
 use self::trigger::Desks;
 use self::watch::{Change, Kind, Watch, desk};
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, marks};
+use crate::cluster::brakes::Brakes;
 use crate::cluster::call::{CallError, LIMIT};
 use crate::cluster::clock::Clock;
 use crate::cluster::newest::Newest;
@@ -57,6 +58,7 @@ pub struct Context {
     known: Known,
     reads: Reads,
     precedence: Arc<Precedence>,
+    brakes: Arc<Brakes>,
     desks: Arc<Desks>,
 }
 
@@ -83,6 +85,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// How it is.
     pub health: Arc<Health>,
+    /// What stops granting.
+    pub brakes: Arc<Brakes>,
 }
 
 /// Runs all controllers until `stop` is done and what was begun is finished. A controller or watch that ends by itself ends them all.
@@ -93,6 +97,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         home,
         metrics,
         health,
+        brakes,
     } = parts;
     let all = watcher::Config::default;
     let requests = Watch::open(Api::<AccessRequest>::all(client.clone()), all());
@@ -118,6 +123,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         announcer: Announcer::new(client.clone(), Arc::clone(&precedence)),
         reads: Reads::new(client.clone()),
         precedence,
+        brakes: Arc::clone(&brakes),
         desks: Arc::clone(&desks),
         client,
         clock,
@@ -166,6 +172,8 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
     running.push(told(roles, &desks, &health, Desks::role));
     running.push(told(namespaces, &desks, &health, Desks::namespace));
 
+    running.push(released(brakes, desks).boxed());
+
     // A controller that never saw its objects waits for them even when it is told to end.
     let overdue = stop.then(|()| tokio::time::sleep(LIMIT));
     tokio::select! {
@@ -190,6 +198,15 @@ fn told<K: Kind>(
             look(&desks, change);
         })
         .boxed()
+}
+
+/// Whenever a brake is pulled or released, everything is looked at: what waited may go on, and what waits is to say why.
+async fn released(brakes: Arc<Brakes>, desks: Arc<Desks>) -> &'static str {
+    let mut changes = brakes.changes();
+    while changes.changed().await.is_ok() {
+        desks.all();
+    }
+    "brakes"
 }
 
 /// A controller of what is in `store`, that looks at what comes from `queue`.

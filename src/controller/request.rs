@@ -57,8 +57,12 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
 
 /// What is known is enough to see that nothing has changed, and to tell how a granted access is doing. It is not enough to offer, grant or end anything.
 fn known_is_enough(request: &AccessRequest, context: &Context) -> Option<(AccessRequestStatus, Option<DateTime<Utc>>)> {
-    let Plan::Publish { status, wake } = decide(&context.known.about_request(request, &context.home), context.now())
-    else {
+    let Plan::Publish { status, wake } = decide(
+        &context
+            .known
+            .about_request(request, &context.home, context.brakes.pulled()),
+        context.now(),
+    ) else {
         return None;
     };
     let is_told_already = request.status.as_ref() == Some(&status);
@@ -74,7 +78,9 @@ fn phase(request: &AccessRequest) -> Option<RequestPhase> {
 /// Reads what the decision needs, side by side, the request itself included: a denial may have been stored since the watch showed it. `None`: it is gone,
 /// or sealed meanwhile, and the watch will tell. A sealed request only follows its grant.
 async fn observe(request: &AccessRequest, context: &Context) -> Result<Option<Observed>, CallError> {
-    let mut observed = context.known.about_request(request, &context.home);
+    let mut observed = context
+        .known
+        .about_request(request, &context.home, context.brakes.pulled());
     if let Some(seal) = request.status.as_ref().and_then(|status| status.seal.as_ref()) {
         (observed.grant, observed.left_behind) = look_for_grant(request, seal, context).await?;
         return Ok(Some(observed));
@@ -99,6 +105,8 @@ async fn observe(request: &AccessRequest, context: &Context) -> Result<Option<Ob
         policies,
         role,
         targets,
+        // Again: a guard may have gone while the rest was read.
+        brake: context.brakes.pulled(),
         ..observed
     }))
 }

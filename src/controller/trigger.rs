@@ -132,7 +132,8 @@ impl Desks {
         desk.look(found.iter().map(|grant| ObjectRef::from_obj(grant.as_ref())));
     }
 
-    fn all(&self) {
+    /// Everything.
+    pub fn all(&self) {
         let Self {
             requests,
             grants,

@@ -44,3 +44,12 @@ pub struct NamespaceFacts {
     /// Whether it is being deleted.
     pub terminating: bool,
 }
+
+/// Why nothing may be granted now, although it was approved. It never delays an end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brake {
+    /// One CamelCase word, of the catalogue.
+    pub reason: &'static str,
+    /// One sentence: what is the case, and who can change it.
+    pub message: String,
+}

@@ -218,6 +218,7 @@ pub fn observed() -> request::Observed {
         home: Home {
             namespace: "curfew-system".into(),
         },
+        brake: None,
     }
 }
 
@@ -325,6 +326,7 @@ pub fn grant_observed() -> grant::Observed {
         grant,
         left_behind: _,
         home: _,
+        brake: _,
     } = sealed();
     let seen = |namespace| grant::TargetSeen {
         namespace: Some(namespace),

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use self::assess::{Assessment, Offered, assess, name_of, policy_of};
 use self::status::Draft;
 use super::approval::{self, Outcome, Rules, Weighing};
-use super::facts::{Home, NamespaceFacts, RoleFacts};
+use super::facts::{Brake, Home, NamespaceFacts, RoleFacts};
 use super::{grant, hazard, offer, policy};
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, EndReason, GrantPhase,
@@ -35,6 +35,8 @@ pub struct Observed {
     pub left_behind: bool,
     /// Where the operator lives.
     pub home: Home,
+    /// Why nothing may be granted now, if so.
+    pub brake: Option<Brake>,
 }
 
 /// What is to be done.
@@ -110,6 +112,9 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
             format!("nobody decided it before {}", time::written(ttl_ends)),
         ),
         (Assessment::Offered(offered), Outcome::Approved { by }) => {
+            if let Some(brake) = &observed.brake {
+                return draft.braked(&offered, revokers, &observed.targets, brake, ttl_ends);
+            }
             let spec = grant_spec(observed, &offered, &by, revokers.clone());
             match &observed.grant {
                 None => Plan::Grant(Box::new(spec)),

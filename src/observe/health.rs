@@ -12,16 +12,27 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use super::metrics::Metrics;
+use crate::cluster::brakes::Brakes;
 
 /// Whether the operator is at work.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Health {
+    brakes: Arc<Brakes>,
     /// The kinds whose watches have not shown yet what there is; `None` before any watch was opened.
     awaited: Mutex<Option<BTreeSet<String>>>,
     stopping: AtomicBool,
 }
 
 impl Health {
+    /// Of an operator that hasn't begun. It isn't ready while a brake is pulled either: whoever watches pods is to see that nothing is granted.
+    pub fn new(brakes: Arc<Brakes>) -> Self {
+        Self {
+            brakes,
+            awaited: Mutex::default(),
+            stopping: AtomicBool::default(),
+        }
+    }
+
     /// A watch was opened: the operator is ready only when what is given here was called.
     pub fn expects(self: &Arc<Self>, kind: String) -> impl Fn() + Send + use<> {
         let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,7 +65,13 @@ impl Health {
             return Err("it is ending".to_owned());
         }
         match self.awaited.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            Some(awaited) if awaited.is_empty() => Ok(()),
+            Some(awaited) if awaited.is_empty() => match self.brakes.pulled() {
+                None => Ok(()),
+                Some(brake) => Err(format!(
+                    "nothing is granted, access goes on ending on time: {}",
+                    brake.message
+                )),
+            },
             Some(awaited) => Err(format!(
                 "it has not seen yet all of {}",
                 awaited.iter().cloned().collect::<Vec<_>>().join(", ")

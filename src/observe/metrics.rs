@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::{EndReason, RequestPhase};
+use crate::cluster::brakes::{Brakes, Puller};
 
 /// From a millisecond to two minutes: what is a few milliseconds on a good day, and must be noticed on a bad one.
 const SECONDS: [f64; 14] = [
@@ -37,6 +38,12 @@ struct Trouble {
     kind: &'static str,
 }
 
+/// What stops granting.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Stopped {
+    by: &'static str,
+}
+
 /// All metrics.
 pub struct Metrics {
     registry: Registry,
@@ -50,10 +57,13 @@ pub struct Metrics {
     stuck: Mutex<HashMap<String, usize>>,
     swept: Counter,
     trouble: Family<Trouble, Counter>,
+    brakes: Arc<Brakes>,
+    stopped: Family<Stopped, Gauge>,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// Of an operator that hasn't begun.
+    pub fn new(brakes: Arc<Brakes>) -> Self {
         let mut registry = Registry::with_prefix("curfew");
         let this = Self {
             granted: Counter::default(),
@@ -65,6 +75,8 @@ impl Default for Metrics {
             stuck: Mutex::default(),
             swept: Counter::default(),
             trouble: Family::default(),
+            brakes,
+            stopped: Family::default(),
             registry: Registry::default(),
         };
         registry.register("grants", "Accesses given", this.granted.clone());
@@ -100,6 +112,11 @@ impl Default for Metrics {
             "reconcile_errors",
             "Failed reconciles, by controller and kind of failure",
             this.trouble.clone(),
+        );
+        registry.register(
+            "granting_stopped",
+            "Whether nothing is granted, by what stops it",
+            this.stopped.clone(),
         );
         Self { registry, ..this }
     }
@@ -159,6 +176,10 @@ impl Metrics {
     /// # Errors
     /// When they can't be written, which the library has never been seen to do.
     pub fn text(&self) -> Result<String, std::fmt::Error> {
+        for by in Puller::ALL {
+            let stopped = self.stopped.get_or_create(&Stopped { by: by.label() });
+            stopped.set(self.brakes.is_pulled(by).into());
+        }
         let mut written = String::new();
         text::encode(&mut written, &self.registry)?;
         Ok(written)

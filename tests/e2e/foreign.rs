@@ -482,6 +482,7 @@ async fn granted_and_then_stopped(scene: &Scene, name: &str) -> AccessGrant {
         home: Home {
             namespace: scene.world.installation.namespace().into(),
         },
+        brake: None,
         request,
     };
     let plan = request::decide(&observed, now);

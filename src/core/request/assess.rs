@@ -53,6 +53,7 @@ pub(super) fn assess(observed: &Observed) -> Assessment<'_> {
         grant: _,
         left_behind: _,
         home,
+        brake: _,
     } = observed;
     let blocked = |policy, obstacle| Assessment::Blocked { policy, obstacle };
     let Some(requester) = &request.spec.requester else {

@@ -11,7 +11,7 @@ use crate::api::{
     OpenStage, PolicyReference, RequestPhase, Revokers, Seal, Stage, Timeline, Verdict, time,
 };
 use crate::core::approval::{self, Effect, Outcome};
-use crate::core::facts::NamespaceFacts;
+use crate::core::facts::{Brake, NamespaceFacts};
 use crate::core::policy::{self, Obstacle};
 use crate::core::{grant, offer};
 
@@ -116,6 +116,30 @@ impl<'a> Draft<'a> {
         let message = waiting(&self.status.open, &offered.offer.code);
         self.status.message = Some(message.clone());
         self.find(Finding::no(condition::APPROVED, "Waiting", message));
+        self.published(Some(ttl_ends))
+    }
+
+    /// It would be granted if anything were granted now. It waits as any undecided request does.
+    pub(super) fn braked(
+        mut self,
+        offered: &Offered<'_>,
+        revokers: Revokers,
+        targets: &[NamespaceFacts],
+        brake: &Brake,
+        ttl_ends: DateTime<Utc>,
+    ) -> Plan {
+        let Brake { reason, message } = brake;
+        self.offer(offered, revokers, targets);
+        self.status.phase = Some(RequestPhase::Approved);
+        self.status.open = vec![];
+        let message = format!("approved; nothing is granted at present: {message}");
+        self.status.message = Some(message.clone());
+        self.find(Finding::yes(
+            condition::APPROVED,
+            "Approved",
+            "approved by enough people",
+        ));
+        self.find(Finding::no(condition::GRANTED, reason, message));
         self.published(Some(ttl_ends))
     }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::api::{Decision, End, GoDuration, GrantedSubject, Verdict};
+use crate::core::facts::Brake;
 
 // ---- waiting -------------------------------------------------------------------------------------------------------
 
@@ -527,4 +528,48 @@ fn a_sealed_request_asks_for_nothing_but_its_grant() {
         Some(RequestPhase::Approved),
         "waiting is over for it"
     );
+}
+
+// ---- the brake -----------------------------------------------------------------------------------------------------
+
+fn braked(mut observed: Observed) -> Observed {
+    observed.brake = Some(Brake {
+        reason: "GuardMissing",
+        message: "a guard is away".into(),
+    });
+    observed
+}
+
+#[test]
+fn while_a_brake_is_pulled_an_approved_request_waits_and_says_why_and_then_it_is_granted() {
+    let waiting = stepped(braked(approved()), 3);
+    let status = waiting.request.status.clone().unwrap();
+    assert_eq!(status.phase, Some(RequestPhase::Approved));
+    assert!(status.seal.is_none());
+    assert!(status.message.unwrap().contains("a guard is away"));
+    let granted = condition::get(&status.conditions, condition::GRANTED).unwrap();
+    assert_eq!(
+        (granted.status.as_str(), granted.reason.as_str()),
+        ("False", "GuardMissing")
+    );
+    let released = Observed { brake: None, ..waiting };
+    assert!(matches!(decide(&released, at(4)), Plan::Grant(_)));
+}
+
+#[test]
+fn while_a_brake_is_pulled_a_grant_that_was_made_is_not_sealed() {
+    let mut observed = approved();
+    observed.grant = Some(granted(&observed, 2));
+    assert!(published(&braked(observed.clone()), 3).seal.is_none());
+    assert!(published(&observed, 3).seal.is_some(), "without the brake it is");
+}
+
+#[test]
+fn no_brake_holds_up_an_end() {
+    assert_eq!(
+        published(&braked(said(approved(), &[deny("carol")])), 3).phase,
+        Some(RequestPhase::Denied)
+    );
+    let day = 24 * 60 * 60;
+    assert_eq!(published(&braked(approved()), day).phase, Some(RequestPhase::Expired));
 }
