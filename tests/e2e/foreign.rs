@@ -486,7 +486,7 @@ async fn granted_and_then_stopped(scene: &Scene, name: &str) -> AccessGrant {
         request,
     };
     let plan = request::decide(&observed, now);
-    let Plan::Grant(spec) = plan else {
+    let Plan::Grant { spec, .. } = plan else {
         panic!("not to be granted: {plan:?}")
     };
     let grant = AccessGrant::new(&grant_name(&observed.request.uid().unwrap()), *spec);
