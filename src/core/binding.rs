@@ -149,7 +149,7 @@ pub fn marked(found: &RoleBinding) -> Option<GrantUid> {
     (found.metadata.name == Some(name(&uid)) && (owned_by_grant || owned_by_anchor)).then_some(uid)
 }
 
-/// The name of the grant that is written on a binding.
+/// The name of the grant that is written on a binding. Somebody may have taken it off.
 pub fn grant_name(found: &RoleBinding) -> Option<String> {
     found.metadata.annotations.as_ref()?.get(marks::GRANT).cloned()
 }
