@@ -1,6 +1,6 @@
 //! The grant controller: binds what is sealed, holds it, and ends it on time.
 //!
-//! What ends comes first, and waits for nothing that can fail but the delete itself.
+//! Every replica ends; only the one that grants binds. What ends comes first, and waits for nothing that can fail but the delete itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,8 +52,10 @@ async fn hold(grant: &AccessGrant, context: &Context) -> Result<Action, CallErro
     }
     match plan {
         Plan::AwaitSeal | Plan::Hold => Ok(context.at(deadline(grant))),
-        // Sealed, but not to be bound now; when the brake is released all grants are looked at.
-        Plan::Bind(_) if context.brakes.pulled().is_some() => Ok(context.at(deadline(grant))),
+        // Sealed, but not to be bound now, or not by this replica; when that changes all grants are looked at.
+        Plan::Bind(_) if context.brakes.pulled().is_some() || !context.leadership.leads() => {
+            Ok(context.at(deadline(grant)))
+        }
         Plan::Bind(targets) => bind_all(grant, &targets, context).await,
         Plan::End(why) => end(grant, why, context).await,
     }

@@ -142,8 +142,8 @@ impl Candidate {
     /// A read has shown that there is none.
     pub fn saw_none(&mut self, now: Moment) {
         self.renewed = None;
+        let is_first = self.seen.is_none();
         let already = self.seen.take().filter(|seen| seen.version.is_none());
-        let is_first = self.look_at == Moment::ZERO;
         self.seen = already.or(Some(Seen {
             version: None,
             holder: None,
