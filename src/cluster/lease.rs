@@ -90,6 +90,8 @@ pub struct Election<'a> {
     lease: Lease,
     /// What was said last of who grants.
     said: Option<String>,
+    /// Whether the last call failed: an outage is said once.
+    is_out_of_reach: bool,
 }
 
 impl<'a> Election<'a> {
@@ -101,6 +103,7 @@ impl<'a> Election<'a> {
             clock,
             lease: Lease::default(),
             said: None,
+            is_out_of_reach: false,
         }
     }
 
@@ -142,12 +145,14 @@ impl<'a> Election<'a> {
     async fn look(&mut self) {
         match find_within(LIMIT, "reading the Lease", self.leases.get(NAME)).await {
             Ok(Some(lease)) => {
+                self.is_out_of_reach = false;
                 self.lease = lease;
                 let (version, holder) = (self.version(), self.holder().map(str::to_owned));
                 self.leadership
                     .candidate(|candidate, now| candidate.saw(version, holder, now));
             }
             Ok(None) => {
+                self.is_out_of_reach = false;
                 self.lease = Lease::default();
                 self.leadership.candidate(Candidate::saw_none);
             }
@@ -164,6 +169,7 @@ impl<'a> Election<'a> {
         };
         match written {
             Ok(lease) => {
+                self.is_out_of_reach = false;
                 self.lease = lease;
                 let version = self.version();
                 let has_begun = self.leadership.candidate(|candidate, now| {
@@ -182,8 +188,10 @@ impl<'a> Election<'a> {
         }
     }
 
-    fn failed(&self, error: &CallError) {
-        tracing::warn!(%error, "the Lease can't be reached; access goes on ending on time");
+    fn failed(&mut self, error: &CallError) {
+        if !std::mem::replace(&mut self.is_out_of_reach, true) {
+            tracing::warn!(%error, "the Lease can't be reached, it is tried on; access goes on ending on time");
+        }
         self.leadership.candidate(Candidate::failed);
     }
 

@@ -6,7 +6,9 @@ use curfew::api::{RequestPhase, time};
 use curfew::core::grant::{deadline, name as grant_name};
 use curfew_testbed::{AuditEvent, Operator};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use k8s_openapi::jiff::SignedDuration;
+use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
@@ -22,6 +24,7 @@ pub fn cases() -> Vec<Case> {
             case_40_while_the_leader_is_paused_the_other_replica_ends_access_on_time;
         Alone [OperatorProcess]:
             a_lease_that_a_stranger_holds_stops_granting_and_never_an_end,
+            a_lease_that_can_no_longer_be_renewed_stops_granting_and_never_an_end,
             a_leader_that_is_told_to_end_gives_the_lease_up_and_the_next_one_grants;
     ]
 }
@@ -157,6 +160,37 @@ async fn a_lease_that_a_stranger_holds_stops_granting_and_never_an_end(scene: Sc
     scene.active("pending").await;
     scene.has_access().await;
     scene.request_in("short", RequestPhase::Expired).await;
+}
+
+async fn a_lease_that_can_no_longer_be_renewed_stops_granting_and_never_an_end(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let operator = scene.world.installation.operator().unwrap();
+    let short = scene
+        .granted(&scene.request_with("short", json!({"duration": "20s"})))
+        .await;
+    let pending = scene.asked(&scene.request("pending")).await;
+
+    let rights = Api::<RoleBinding>::namespaced(
+        scene.cluster().admin().client().unwrap(),
+        scene.world.installation.namespace(),
+    );
+    let mut right = rights.get("operator").await.unwrap();
+    rights.delete("operator", &DeleteParams::default()).await.unwrap();
+    eventually("the operator no longer grants", async || !leads(operator).await).await;
+    assert_eq!(
+        holder(&leases(&scene).get("curfew").await.unwrap()),
+        Some(operator.name())
+    );
+    scene.said(&scene.bob, "pending", "approve").await;
+    scene.grant_ended(&short).await;
+    scene.has_no_access().await;
+    let grant = grant_name(&pending.uid().unwrap());
+    assert_eq!(scene.grants().get_opt(&grant).await.unwrap(), None);
+
+    right.metadata.resource_version = None;
+    right.metadata.uid = None;
+    rights.create(&PostParams::default(), &right).await.unwrap();
+    scene.active("pending").await;
 }
 
 async fn a_leader_that_is_told_to_end_gives_the_lease_up_and_the_next_one_grants(scene: Scene) {
