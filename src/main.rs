@@ -1,13 +1,17 @@
 //! The operator `curfew`: reads its options, connects, runs the controllers, and ends gracefully.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use axum::http::HeaderValue;
+use axum::http::header::USER_AGENT;
 use clap::{Parser, ValueEnum};
 use curfew::cluster::brakes::Brakes;
 use curfew::cluster::clock::Clock;
+use curfew::cluster::lease::Leadership;
 use curfew::controller::{self, Parts};
 use curfew::core::facts::Home;
 use curfew::observe::health::{self, Health};
@@ -48,6 +52,13 @@ struct Options {
     /// The namespace that the operator is installed in, in which it never grants anything. Without it: the pod's, or the context's.
     #[arg(long, short, env = "CURFEW_NAMESPACE", value_name = "NAME")]
     namespace: Option<String>,
+    /// This replica's name: one of several is chosen to grant, all end access. Without it: another at every start.
+    ///
+    /// No two that run may have the same. One that begins takes over at once from an earlier process of the same name: so give one only where a process is
+    /// started again after the one before it has ended, as the chart does with the pod's name and uid. Without it, the first to grant after a crash waits
+    /// until it has seen for 15 s that nobody grants.
+    #[arg(long, env = "CURFEW_IDENTITY", value_name = "NAME", value_parser = identity)]
+    identity: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -62,6 +73,20 @@ fn filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text)
         .map(|_| text.to_owned())
         .map_err(|error| format!("{error}; allowed are error, warn, info, debug, trace or a filter"))
+}
+
+fn identity(text: &str) -> Result<String, String> {
+    let is_fit = (1..=253).contains(&text.len()) && text.chars().all(|character| character.is_ascii_graphic());
+    is_fit
+        .then(|| text.to_owned())
+        .ok_or_else(|| "it must be 1 to 253 visible ASCII characters without spaces".to_owned())
+}
+
+/// A name that no other process has: the machine's, and chance.
+fn new_identity() -> String {
+    let machine = std::env::var("HOSTNAME").ok().and_then(|name| identity(&name).ok());
+    let chance = RandomState::new().hash_one(std::process::id());
+    format!("{}_{chance:016x}", machine.as_deref().unwrap_or("curfew"))
 }
 
 /// What ends the operator with exit code 1.
@@ -113,7 +138,12 @@ fn start_logging(options: &Options) {
 }
 
 async fn run(options: Options) -> Result<(), Failure> {
-    let config = connection(&options).await?;
+    let identity = options.identity.clone().unwrap_or_else(new_identity);
+    let mut config = connection(&options).await?;
+    // So that the audit log tells replicas apart: they share a service account.
+    if let Ok(agent) = HeaderValue::from_str(&format!("curfew/{} ({identity})", env!("CARGO_PKG_VERSION"))) {
+        config.headers.push((USER_AGENT, agent));
+    }
     let home = Home {
         namespace: options
             .namespace
@@ -122,7 +152,8 @@ async fn run(options: Options) -> Result<(), Failure> {
     };
     let client = Client::try_from(config)?;
     let brakes = Arc::new(Brakes::default());
-    let metrics = Arc::new(Metrics::new(Arc::clone(&brakes)));
+    let leadership = Arc::new(Leadership::new(identity));
+    let metrics = Arc::new(Metrics::new(Arc::clone(&brakes), Arc::clone(&leadership)));
     let health = Arc::new(Health::new(Arc::clone(&brakes)));
 
     let listener = TcpListener::bind(options.listen)
@@ -152,6 +183,7 @@ async fn run(options: Options) -> Result<(), Failure> {
         metrics,
         health: Arc::clone(&health),
         brakes,
+        leadership,
     };
     tokio::select! {
         () = controller::run(parts, stop.clone()) => match stop.peek() {

@@ -1,7 +1,7 @@
 //! The one place where Kubernetes' time type meets the core's.
 
 use chrono::{DateTime, Utc};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use k8s_openapi::jiff::Timestamp;
 
 /// The core's form of a time from the API server. `None` only for years beyond chrono's range, which no API server writes.
@@ -16,6 +16,11 @@ pub fn from_kubernetes(time: &Time) -> Option<DateTime<Utc>> {
 pub fn to_kubernetes(time: DateTime<Utc>) -> Time {
     // Out of jiff's range there is no time to tell; its minimum is recognisable and never in the future.
     Time(Timestamp::from_second(time.timestamp()).unwrap_or(Timestamp::MIN))
+}
+
+/// The API server's form of a time where it keeps fractions of a second.
+pub fn to_micro(time: DateTime<Utc>) -> MicroTime {
+    MicroTime(Timestamp::from_microsecond(time.timestamp_micros()).unwrap_or(Timestamp::MIN))
 }
 
 /// A time as Curfew writes it in annotations and messages: RFC 3339, UTC, whole seconds.

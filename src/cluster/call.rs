@@ -12,10 +12,12 @@ pub const LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CallError {
     /// No answer in time. Whether it took effect is not known.
-    #[error("{what}: no answer within {} s", LIMIT.as_secs())]
+    #[error("{what}: no answer within {} s", limit.as_secs())]
     TimedOut {
         /// What was tried.
         what: &'static str,
+        /// How long it was waited for.
+        limit: Duration,
     },
     /// The API server said no.
     #[error("{what}: {} (HTTP {})", status.message, status.code)]
@@ -33,13 +35,19 @@ pub enum CallError {
         /// Why.
         source: Arc<kube::Error>,
     },
+    /// Another replica grants, or none. If it was under way, whether it took effect is not known.
+    #[error("{what}: this replica doesn't grant now")]
+    NotLeading {
+        /// What was to be done.
+        what: &'static str,
+    },
 }
 
 impl CallError {
     fn status(&self) -> Option<&Status> {
         match self {
             Self::Refused { status, .. } => Some(status),
-            Self::TimedOut { .. } | Self::Failed { .. } => None,
+            Self::TimedOut { .. } | Self::Failed { .. } | Self::NotLeading { .. } => None,
         }
     }
 
@@ -60,6 +68,11 @@ impl CallError {
             .is_some_and(|status| status.code == 409 && status.reason == "AlreadyExists")
     }
 
+    /// It was a matter of the replica that grants, and this one isn't it.
+    pub fn is_not_leading(&self) -> bool {
+        matches!(self, Self::NotLeading { .. })
+    }
+
     /// The API server will say the same the next time: it understood, and refused.
     pub fn is_final(&self) -> bool {
         self.status()
@@ -78,6 +91,7 @@ impl CallError {
         match self {
             Self::TimedOut { .. } => "timeout",
             Self::Failed { .. } => "unreachable",
+            Self::NotLeading { .. } => "not_leading",
             Self::Refused { status, .. } => match status.code {
                 403 => "forbidden",
                 404 => "not_found",
@@ -96,14 +110,26 @@ impl CallError {
 /// # Errors
 /// When it failed, was refused, or had no answer in time.
 pub async fn call<T>(what: &'static str, future: impl Future<Output = kube::Result<T>>) -> Result<T, CallError> {
-    match tokio::time::timeout(LIMIT, future).await {
+    call_within(LIMIT, what, future).await
+}
+
+/// Makes one call, within `limit`.
+///
+/// # Errors
+/// As [`call`].
+pub async fn call_within<T>(
+    limit: Duration,
+    what: &'static str,
+    future: impl Future<Output = kube::Result<T>>,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(limit, future).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(kube::Error::Api(status))) => Err(CallError::Refused { what, status }),
         Ok(Err(source)) => Err(CallError::Failed {
             what,
             source: Arc::new(source),
         }),
-        Err(_) => Err(CallError::TimedOut { what }),
+        Err(_) => Err(CallError::TimedOut { what, limit }),
     }
 }
 
@@ -115,7 +141,19 @@ pub async fn find<T>(
     what: &'static str,
     future: impl Future<Output = kube::Result<T>>,
 ) -> Result<Option<T>, CallError> {
-    match call(what, future).await {
+    find_within(LIMIT, what, future).await
+}
+
+/// Makes one read, for which "there is none" is an answer, within `limit`.
+///
+/// # Errors
+/// As [`call`], but for 404.
+pub async fn find_within<T>(
+    limit: Duration,
+    what: &'static str,
+    future: impl Future<Output = kube::Result<T>>,
+) -> Result<Option<T>, CallError> {
+    match call_within(limit, what, future).await {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),

@@ -1,6 +1,6 @@
 //! The anchor controller: takes anchors away on which nothing hangs any more, and says when kube-controller-manager doesn't.
 //!
-//! Anchors are made where they are needed, by the request controller.
+//! Anchors are made where they are needed, by the request controller. Only the replica that grants takes them away: it knows which are about to be used.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,10 @@ pub async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Action, C
     let Some(until) = Until::named(&name) else {
         return Ok(Action::await_change());
     };
+    // When this replica begins to grant, it looks at all of them.
+    if !context.leadership.leads() {
+        return Ok(Action::await_change());
+    }
     if context.known.hangs_on(&name) {
         anchors.in_use(until, now);
     }

@@ -6,7 +6,7 @@ use kube::api::PostParams;
 
 use super::Context;
 use crate::api::{AccessGrant, BoundBinding, Target};
-use crate::cluster::call::{CallError, call, find};
+use crate::cluster::call::{CallError, find};
 use crate::core::binding::{desired, drift, is_of_grant};
 use crate::core::grant::GrantUid;
 
@@ -32,12 +32,14 @@ pub async fn bind(context: &Context, grant: &AccessGrant, uid: &GrantUid, target
     let name = wanted.metadata.name.clone().unwrap_or_default();
     let place = format!("the binding in namespace {:?}", target.namespace);
     let bindings = Api::<RoleBinding>::namespaced(context.client.clone(), &target.namespace);
-    let found = match call(
-        "creating the RoleBinding",
-        bindings.create(&PostParams::default(), &wanted),
-    )
-    .await
-    {
+    let created = context
+        .leadership
+        .granting(
+            "creating the RoleBinding",
+            bindings.create(&PostParams::default(), &wanted),
+        )
+        .await;
+    let found = match created {
         Ok(made) => made,
         Err(error) if error.is_already_exists() => match find("reading the RoleBinding", bindings.get(&name)).await? {
             Some(found) => found,

@@ -10,7 +10,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 
-use crate::api::{AccessGrant, AccessPolicy, AccessRequest, RoleKind, RoleReference};
+use crate::api::{AccessGrant, AccessPolicy, AccessRequest, RoleKind, RoleReference, Target};
 use crate::cluster::anchor::Anchors;
 use crate::cluster::newest::Newest;
 use crate::cluster::read;
@@ -73,13 +73,9 @@ impl Known {
     /// All that is known about a grant.
     pub fn about_grant(&self, grant: &AccessGrant) -> grant::Observed {
         let reference = &grant.spec.request;
-        let name = GrantUid::of(grant).map(|uid| binding::name(&uid)).unwrap_or_default();
         let seen = grant.spec.targets.iter().map(|target| TargetSeen {
             namespace: self.namespace(&target.namespace),
-            binding: self
-                .bindings
-                .get(&ObjectRef::new(&name).within(&target.namespace))
-                .map(|found| found.as_ref().clone()),
+            binding: self.binding(grant, target),
         });
         grant::Observed {
             grant: grant.clone(),
@@ -96,6 +92,13 @@ impl Known {
                 .map(|anchor| self.anchors.seen(&anchor.name))
                 .unwrap_or_default(),
         }
+    }
+
+    /// What has the name of the grant's binding in a namespace.
+    pub fn binding(&self, grant: &AccessGrant, target: &Target) -> Option<RoleBinding> {
+        let name = binding::name(&GrantUid::of(grant)?);
+        let found = self.bindings.get(&ObjectRef::new(&name).within(&target.namespace))?;
+        Some(found.as_ref().clone())
     }
 
     /// Whether any grant that hasn't ended hangs on the anchor of that name.

@@ -21,12 +21,14 @@ use futures::channel::mpsc::UnboundedReceiver;
 use futures::future::{BoxFuture, Future, join_all, select_all};
 use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client};
+use tokio::sync::watch::Receiver;
 
 use self::known::Known;
 use self::trigger::Desks;
@@ -36,6 +38,7 @@ use crate::cluster::anchor::Anchors;
 use crate::cluster::brakes::Brakes;
 use crate::cluster::call::{CallError, LIMIT};
 use crate::cluster::clock::Clock;
+use crate::cluster::lease::{Election, Leadership};
 use crate::cluster::newest::Newest;
 use crate::cluster::precedence::Precedence;
 use crate::cluster::read::Reads;
@@ -62,6 +65,7 @@ pub struct Context {
     reads: Reads,
     precedence: Arc<Precedence>,
     brakes: Arc<Brakes>,
+    leadership: Arc<Leadership>,
     desks: Arc<Desks>,
 }
 
@@ -90,6 +94,8 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// What stops granting.
     pub brakes: Arc<Brakes>,
+    /// Whether it is this replica that grants.
+    pub leadership: Arc<Leadership>,
 }
 
 /// Runs all controllers until `stop` is done and what was begun is finished. A controller or watch that ends by itself ends them all.
@@ -101,7 +107,10 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         metrics,
         health,
         brakes,
+        leadership,
     } = parts;
+    let leases = Api::<Lease>::namespaced(client.clone(), &home.namespace);
+    let mut election = Election::new(&leadership, leases, clock.clone());
     let all = watcher::Config::default;
     let requests = Watch::open(Api::<AccessRequest>::all(client.clone()), all());
     let grants = Watch::open(Api::<AccessGrant>::all(client.clone()), all());
@@ -138,6 +147,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         reads: Reads::new(client.clone()),
         precedence,
         brakes: Arc::clone(&brakes),
+        leadership: Arc::clone(&leadership),
         desks: Arc::clone(&desks),
         known: Known {
             anchors: Anchors::new(
@@ -167,7 +177,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
     let policy_controller = controller(policies.store.clone(), policy_queue, stop.clone());
     let sweep_controller = controller(bindings.store.clone(), binding_queue, stop.clone());
     let anchor_controller = controller(jobs.store.clone(), anchor_queue, stop.clone());
-    let mut running: Vec<BoxFuture<'static, &'static str>> = vec![
+    let working: Vec<BoxFuture<'static, &'static str>> = vec![
         drain(
             "request",
             request_controller.run(request::reconcile, retry, Arc::clone(&context)),
@@ -194,28 +204,34 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         )
         .boxed(),
     ];
-    running.push(told(requests, &desks, &health, Desks::request));
-    running.push(told(grants, &desks, &health, Desks::grant));
-    running.push(told(policies, &desks, &health, Desks::policy));
-    running.push(told(bindings, &desks, &health, Desks::binding));
-    running.push(told(cluster_roles, &desks, &health, Desks::cluster_role));
-    running.push(told(roles, &desks, &health, Desks::role));
     let (anchors, metrics) = (jobs.store.clone(), Arc::clone(&context.metrics));
-    running.push(told(jobs, &desks, &health, move |desks, change| {
-        metrics.anchors(anchors.len());
-        desks.job(change);
-    }));
-    running.push(told(services, &desks, &health, Desks::service));
-    running.push(told(namespaces, &desks, &health, Desks::namespace));
-
-    running.push(released(brakes, desks).boxed());
+    // These don't end by themselves, and go on until what was begun is finished: it may need them.
+    let attending: Vec<BoxFuture<'_, &'static str>> = vec![
+        told(requests, &desks, &health, Desks::request),
+        told(grants, &desks, &health, Desks::grant),
+        told(policies, &desks, &health, Desks::policy),
+        told(bindings, &desks, &health, Desks::binding),
+        told(cluster_roles, &desks, &health, Desks::cluster_role),
+        told(roles, &desks, &health, Desks::role),
+        told(namespaces, &desks, &health, Desks::namespace),
+        told(jobs, &desks, &health, move |desks, change| {
+            metrics.anchors(anchors.len());
+            desks.job(change);
+        }),
+        told(services, &desks, &health, Desks::service),
+        released(brakes, Arc::clone(&desks)).boxed(),
+        leading(leadership.beginnings(), desks).boxed(),
+        election.run().boxed(),
+    ];
 
     // A controller that never saw its objects waits for them even when it is told to end.
     let overdue = stop.then(|()| tokio::time::sleep(LIMIT));
     tokio::select! {
-        () = together(running) => {}
+        () = together(working) => {}
+        (ended, _, _) = select_all(attending) => tracing::error!(ended, "what must not end has ended"),
         () = overdue => tracing::warn!("what was begun is not finished in time and is left"),
     }
+    election.give_up().await;
 }
 
 /// A watch whose changes go to the desks. The operator is ready when all watches have shown what there is.
@@ -243,6 +259,14 @@ async fn released(brakes: Arc<Brakes>, desks: Arc<Desks>) -> &'static str {
         desks.all();
     }
     "brakes"
+}
+
+/// Whenever this replica begins to grant, everything is looked at: what the one before it has left, and what was asked for meanwhile.
+async fn leading(mut beginnings: Receiver<u64>, desks: Arc<Desks>) -> &'static str {
+    while beginnings.changed().await.is_ok() {
+        desks.all();
+    }
+    "leadership"
 }
 
 /// A controller of what is in `store`, that looks at what comes from `queue`.
@@ -276,7 +300,7 @@ async fn drain<T: Debug>(name: &'static str, results: impl Stream<Item = Result<
         match result {
             // Somebody else's conflict is everyday business, and so is a trigger for what isn't there (yet, or any more).
             Ok(_) | Err(Failure::ObjectNotFound(_)) => {}
-            Err(Failure::ReconcilerFailed(error, _)) if error.is_conflict() => {
+            Err(Failure::ReconcilerFailed(error, _)) if error.is_conflict() || error.is_not_leading() => {
                 tracing::debug!(controller = name, %error, "decided again")
             }
             Err(error) => {

@@ -1,4 +1,5 @@
-//! The policy controller: says whether a policy can be used, or everything that stands in the way.
+//! The policy controller: says whether a policy can be used, or everything that stands in the way. Only the replica that grants
+//! says so.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use kube::{Api, ResourceExt};
 
 use super::Context;
 use crate::api::{AccessPolicy, AccessPolicyStatus, RoleKind, RoleReference};
-use crate::cluster::call::{CallError, call};
+use crate::cluster::call::CallError;
 use crate::core::policy::{PolicyRole, RoleFinding, status};
 
 /// Looks at one policy.
@@ -17,6 +18,10 @@ use crate::core::policy::{PolicyRole, RoleFinding, status};
 /// # Errors
 /// When a call failed; the policy is then looked at again.
 pub async fn reconcile(policy: Arc<AccessPolicy>, context: Arc<Context>) -> Result<Action, CallError> {
+    // When this replica begins to grant, it looks at all of them.
+    if !context.leadership.leads() {
+        return Ok(Action::await_change());
+    }
     let roles = try_join_all(policy.spec.roles.iter().map(|role| look_at(role, &context))).await?;
     publish(&context, &policy, status(&policy, &roles, context.now())).await?;
     Ok(Action::await_change())
@@ -45,12 +50,14 @@ async fn publish(context: &Context, policy: &AccessPolicy, status: AccessPolicyS
         status: Some(status),
         ..policy.clone()
     };
-    match call(
-        "writing the AccessPolicy's status",
-        policies.replace_status(&policy.name_any(), &PostParams::default(), &next),
-    )
-    .await
-    {
+    let written = context
+        .leadership
+        .granting(
+            "writing the AccessPolicy's status",
+            policies.replace_status(&policy.name_any(), &PostParams::default(), &next),
+        )
+        .await;
+    match written {
         Err(error) if error.is_not_found() => Ok(()),
         written => written.map(drop),
     }

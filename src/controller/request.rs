@@ -1,6 +1,6 @@
 //! The request controller: offers, grants and seals; then shows in the request what became of the grant.
 //!
-//! It never touches a binding.
+//! It never touches a binding. Only the replica that grants looks at requests at all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,8 @@ use crate::observe::announce::announcements;
 /// When a call failed; the request is then looked at again.
 pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Result<Action, CallError> {
     let request = context.known.written_requests.of(request);
-    if phase(&request).is_some_and(RequestPhase::is_final) {
+    // When this replica begins to grant, it looks at all of them.
+    if !context.leadership.leads() || phase(&request).is_some_and(RequestPhase::is_final) {
         return Ok(Action::await_change());
     }
     if let Some((status, wake)) = known_is_enough(&request, &context) {
@@ -225,12 +226,14 @@ async fn create(context: &Context, spec: AccessGrantSpec) -> Result<AccessGrant,
         spec,
         status: None,
     };
-    match call(
-        "creating the AccessGrant",
-        grants.create(&PostParams::default(), &grant),
-    )
-    .await
-    {
+    let created = context
+        .leadership
+        .granting(
+            "creating the AccessGrant",
+            grants.create(&PostParams::default(), &grant),
+        )
+        .await;
+    match created {
         Err(error) if error.is_already_exists() => call("reading the AccessGrant", grants.get(&name)).await,
         created => created,
     }
@@ -247,11 +250,13 @@ async fn publish(context: &Context, request: &AccessRequest, status: AccessReque
         status: Some(status),
         ..request.clone()
     };
-    let written = call(
-        "writing the AccessRequest's status",
-        requests.replace_status(&request.name_any(), &PostParams::default(), &next),
-    )
-    .await;
+    let written = context
+        .leadership
+        .granting(
+            "writing the AccessRequest's status",
+            requests.replace_status(&request.name_any(), &PostParams::default(), &next),
+        )
+        .await;
     let written = match written {
         // It was deleted in between: there is nobody to tell any more.
         Err(error) if error.is_not_found() => return Ok(()),

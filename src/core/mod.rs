@@ -12,6 +12,7 @@ mod fixture;
 pub mod grant;
 pub mod hazard;
 pub mod identity;
+pub mod lease;
 pub mod offer;
 pub mod policy;
 pub mod request;

@@ -13,6 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::{EndReason, RequestPhase};
 use crate::cluster::brakes::{Brakes, Puller};
+use crate::cluster::lease::Leadership;
 
 /// From a millisecond to two minutes: what is a few milliseconds on a good day, and must be noticed on a bad one.
 const SECONDS: [f64; 14] = [
@@ -60,11 +61,13 @@ pub struct Metrics {
     trouble: Family<Trouble, Counter>,
     brakes: Arc<Brakes>,
     stopped: Family<Stopped, Gauge>,
+    leadership: Arc<Leadership>,
+    leading: Gauge,
 }
 
 impl Metrics {
     /// Of an operator that hasn't begun.
-    pub fn new(brakes: Arc<Brakes>) -> Self {
+    pub fn new(brakes: Arc<Brakes>, leadership: Arc<Leadership>) -> Self {
         let mut registry = Registry::with_prefix("curfew");
         let this = Self {
             granted: Counter::default(),
@@ -79,6 +82,8 @@ impl Metrics {
             trouble: Family::default(),
             brakes,
             stopped: Family::default(),
+            leadership,
+            leading: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register("grants", "Accesses given", this.granted.clone());
@@ -124,6 +129,11 @@ impl Metrics {
             "granting_stopped",
             "Whether nothing is granted, by what stops it",
             this.stopped.clone(),
+        );
+        registry.register(
+            "leading",
+            "Whether this replica is the one that grants; every replica ends access",
+            this.leading.clone(),
         );
         Self { registry, ..this }
     }
@@ -192,6 +202,7 @@ impl Metrics {
             let stopped = self.stopped.get_or_create(&Stopped { by: by.label() });
             stopped.set(self.brakes.is_pulled(by).into());
         }
+        self.leading.set(self.leadership.leads().into());
         let mut written = String::new();
         text::encode(&mut written, &self.registry)?;
         Ok(written)

@@ -21,6 +21,7 @@ mod foreign;
 mod identity;
 mod kubectl;
 mod policy;
+mod replicas;
 mod scene;
 mod simultaneous;
 mod tools;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         identity::cases(),
         kubectl::cases(),
         policy::cases(),
+        replicas::cases(),
         simultaneous::cases(),
     ];
     let trials: Vec<Trial> = cases.into_iter().flatten().map(world::Case::trial).collect();

@@ -21,7 +21,7 @@ use crate::{Error, Result, ports, probe};
 pub struct OperatorOptions {
     /// The program, `env!("CARGO_BIN_EXE_curfew")` in the product's tests.
     pub binary: PathBuf,
-    /// What it is told, before `--kubeconfig PATH --listen 127.0.0.1:PORT`.
+    /// What it is told, before `--identity NAME --kubeconfig PATH --listen 127.0.0.1:PORT`.
     pub arguments: Vec<OsString>,
     /// Its environment; nothing but PATH, HOME and RUST_LOG is inherited.
     pub environment: Vec<(OsString, OsString)>,
@@ -121,6 +121,8 @@ impl Operator {
         }
         let address = SocketAddr::from(([127, 0, 0, 1], ports::free()?));
         let mut arguments = inner.options.arguments.clone();
+        // The same at every start of this replica, and another for each: so a start after a kill takes over at once.
+        arguments.extend(["--identity".into(), inner.name.clone().into()]);
         arguments.extend(["--kubeconfig".into(), inner.kubeconfig.clone().into_os_string()]);
         arguments.extend(["--listen".into(), address.to_string().into()]);
         let home = inner.watchdog.data_dir().join("home");
@@ -169,6 +171,11 @@ impl Operator {
     pub fn address(&self) -> Result<SocketAddr> {
         let address = *self.inner.address.lock().unwrap_or_else(PoisonError::into_inner);
         address.ok_or_else(|| self.stopped())
+    }
+
+    /// What it is called in its log, in the Lease and in its user agent.
+    pub fn name(&self) -> &str {
+        &self.inner.name
     }
 
     /// Its process id, while it runs.

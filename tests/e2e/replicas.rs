@@ -1,0 +1,254 @@
+//! Several replicas: one grants, all end access, and nothing is granted twice or not at all because one of them is gone.
+
+use std::time::Duration;
+
+use curfew::api::{RequestPhase, time};
+use curfew::core::grant::{deadline, name as grant_name};
+use curfew_testbed::{AuditEvent, Operator};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::jiff::SignedDuration;
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use crate::scene::{Scene, merges};
+use crate::tools::{eventually, watched};
+use crate::world::{Case, cases};
+
+pub fn cases() -> Vec<Case> {
+    cases![
+        Alone [OperatorProcess, AuditLog]:
+            case_40_the_leader_killed_between_approval_and_binding_another_grants_and_grants_once,
+            case_40_a_leader_paused_across_its_lease_grants_nothing_more_when_it_goes_on,
+            case_40_while_the_leader_is_paused_the_other_replica_ends_access_on_time;
+        Alone [OperatorProcess]:
+            a_lease_that_a_stranger_holds_stops_granting_and_never_an_end,
+            a_lease_that_can_no_longer_be_renewed_stops_granting_and_never_an_end,
+            a_leader_that_is_told_to_end_gives_the_lease_up_and_the_next_one_grants;
+    ]
+}
+
+async fn case_40_the_leader_killed_between_approval_and_binding_another_grants_and_grants_once(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let first = scene.world.installation.operator().unwrap();
+    let second = scene.world.installation.start_operator().await.unwrap();
+    scene.asked(&scene.request("look")).await;
+    first.pause().unwrap();
+    scene.said(&scene.bob, "look", "approve").await;
+    first.kill().unwrap();
+
+    scene.active("look").await;
+    scene.has_access().await;
+    let granting = granting_writes(&scene);
+    let steps: Vec<_> = granting
+        .iter()
+        .map(|event| (agent(event), event.resource.as_str(), event.code))
+        .collect();
+    assert_eq!(
+        steps,
+        [
+            (second.name(), "accessgrants", 201),
+            (second.name(), "rolebindings", 201)
+        ]
+    );
+
+    // What was killed comes back as a follower.
+    first.start().await.unwrap();
+    assert_eq!((leads(first).await, leads(&second).await), (false, true));
+}
+
+async fn case_40_a_leader_paused_across_its_lease_grants_nothing_more_when_it_goes_on(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let first = scene.world.installation.operator().unwrap();
+    let second = scene.world.installation.start_operator().await.unwrap();
+    assert_eq!((leads(first).await, leads(&second).await), (true, false));
+    scene.granted(&scene.request("before")).await;
+    for name in ["during", "after"] {
+        scene.asked(&scene.request(name)).await;
+    }
+    assert!(granting_writes(&scene).iter().all(|event| agent(event) == first.name()));
+
+    first.pause().unwrap();
+    scene.said(&scene.bob, "during", "approve").await;
+    let lease = held_by(&scene, second.name()).await;
+    let taken = lease.spec.unwrap().acquire_time.unwrap().0;
+    scene.active("during").await;
+    first.resume().unwrap();
+    assert!(!leads(first).await, "its first answer after it went on");
+    scene.said(&scene.bob, "after", "approve").await;
+    scene.active("after").await;
+    scene.has_policy(&scene.policy_with(json!({"maxDuration": "2h"}))).await;
+
+    let later: Vec<_> = scene
+        .operator_writes()
+        .into_iter()
+        .filter(|event| event.received >= taken && agent(event) == first.name())
+        .map(|event| format!("{} {} {}", event.verb, event.uri, event.code))
+        .collect();
+    assert!(
+        later.is_empty(),
+        "the first wrote after the second took over: {later:#?}"
+    );
+    assert_eq!(scene.bindings().await.len(), 3, "each was bound once");
+    assert_eq!((leads(first).await, leads(&second).await), (false, true));
+}
+
+async fn case_40_while_the_leader_is_paused_the_other_replica_ends_access_on_time(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let first = scene.world.installation.operator().unwrap();
+    let second = scene.world.installation.start_operator().await.unwrap();
+    let expires = scene
+        .granted(&scene.request_with("expires", json!({"duration": "6s"})))
+        .await;
+    let revoked = scene.granted(&scene.request("revoked")).await;
+    first.pause().unwrap();
+    scene.said(&scene.alice, "revoked", "revoke").await;
+    for grant in [&revoked, &expires] {
+        scene.grant_ended(grant).await;
+    }
+    scene.has_no_access().await;
+    let deletes: Vec<_> = scene
+        .operator_writes()
+        .into_iter()
+        .filter(|event| event.verb == "delete")
+        .collect();
+    assert!(
+        deletes.iter().all(|event| agent(event) == second.name()),
+        "{deletes:#?}"
+    );
+    let end = deletes.last().unwrap().finished;
+    let late = end.duration_since(time::to_kubernetes(deadline(&expires)).0);
+    assert!(
+        late >= SignedDuration::ZERO && late <= SignedDuration::from_secs(2),
+        "{late} after its deadline"
+    );
+    assert!(!leads(&second).await, "it needed no Lease for that");
+    first.resume().unwrap();
+    scene.request_in("revoked", RequestPhase::Revoked).await;
+    scene.request_in("expires", RequestPhase::Expired).await;
+}
+
+async fn a_lease_that_a_stranger_holds_stops_granting_and_never_an_end(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let operator = scene.world.installation.operator().unwrap();
+    let short = scene
+        .granted(&scene.request_with("short", json!({"duration": "12s"})))
+        .await;
+    let pending = scene.asked(&scene.request("pending")).await;
+
+    let leases = leases(&scene);
+    let stranger = tokio::spawn(async move {
+        for renewal in 100.. {
+            let spec = json!({"holderIdentity": "stranger", "leaseTransitions": renewal});
+            merges(&leases, "curfew", json!({"spec": spec})).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    });
+    eventually("the operator sees that it doesn't grant", async || {
+        !leads(operator).await
+    })
+    .await;
+    scene.said(&scene.bob, "pending", "approve").await;
+    scene.grant_ended(&short).await;
+    scene.has_no_access().await;
+    let grant = grant_name(&pending.uid().unwrap());
+    assert_eq!(scene.grants().get_opt(&grant).await.unwrap(), None);
+    assert!(operator.get("/readyz").await.is_ok(), "it is at work: it ends access");
+
+    stranger.abort();
+    scene.active("pending").await;
+    scene.has_access().await;
+    scene.request_in("short", RequestPhase::Expired).await;
+}
+
+async fn a_lease_that_can_no_longer_be_renewed_stops_granting_and_never_an_end(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let operator = scene.world.installation.operator().unwrap();
+    let short = scene
+        .granted(&scene.request_with("short", json!({"duration": "20s"})))
+        .await;
+    let pending = scene.asked(&scene.request("pending")).await;
+
+    let rights = Api::<RoleBinding>::namespaced(
+        scene.cluster().admin().client().unwrap(),
+        scene.world.installation.namespace(),
+    );
+    let mut right = rights.get("curfew:operator").await.unwrap();
+    rights
+        .delete("curfew:operator", &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually("the operator no longer grants", async || !leads(operator).await).await;
+    assert_eq!(
+        holder(&leases(&scene).get("curfew").await.unwrap()),
+        Some(operator.name())
+    );
+    scene.said(&scene.bob, "pending", "approve").await;
+    scene.grant_ended(&short).await;
+    scene.has_no_access().await;
+    let grant = grant_name(&pending.uid().unwrap());
+    assert_eq!(scene.grants().get_opt(&grant).await.unwrap(), None);
+
+    right.metadata.resource_version = None;
+    right.metadata.uid = None;
+    rights.create(&PostParams::default(), &right).await.unwrap();
+    scene.active("pending").await;
+}
+
+async fn a_leader_that_is_told_to_end_gives_the_lease_up_and_the_next_one_grants(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let first = scene.world.installation.operator().unwrap();
+    let second = scene.world.installation.start_operator().await.unwrap();
+    scene.asked(&scene.request("look")).await;
+    let given_up = watched(leases(&scene), "curfew", "it was given up", |lease: Option<&Lease>| {
+        lease.is_some_and(|lease| holder(lease).is_none())
+    });
+    let (_, stopped) = tokio::join!(given_up, first.stop());
+    stopped.unwrap();
+    scene.said(&scene.bob, "look", "approve").await;
+    scene.active("look").await;
+    assert!(leads(&second).await);
+}
+
+// ---- who grants ----------------------------------------------------------------------------------------------------
+
+/// Whether a replica says of itself that it grants.
+async fn leads(operator: &Operator) -> bool {
+    let metrics = operator.get("/metrics").await.unwrap();
+    let value = metrics.lines().find_map(|line| line.strip_prefix("curfew_leading "));
+    value.unwrap() == "1"
+}
+
+fn leases(scene: &Scene) -> Api<Lease> {
+    Api::namespaced(
+        scene.cluster().admin().client().unwrap(),
+        scene.world.installation.namespace(),
+    )
+}
+
+fn holder(lease: &Lease) -> Option<&str> {
+    lease.spec.as_ref()?.holder_identity.as_deref()
+}
+
+async fn held_by(scene: &Scene, who: &str) -> Lease {
+    watched(leases(scene), "curfew", "another holder", |lease: Option<&Lease>| {
+        lease.is_some_and(|lease| holder(lease) == Some(who))
+    })
+    .await
+    .unwrap()
+}
+
+/// The grants and bindings that the operators tried to make, in order.
+fn granting_writes(scene: &Scene) -> Vec<AuditEvent> {
+    let writes = scene.operator_writes().into_iter();
+    writes
+        .filter(|event| event.verb == "create" && ["accessgrants", "rolebindings"].contains(&event.resource.as_str()))
+        .collect()
+}
+
+/// Which replica it was, by its user agent: `curfew/0.1.0 (operator-3)`.
+fn agent(event: &AuditEvent) -> &str {
+    let named = event.user_agent.split_once('(').map_or("", |(_, named)| named);
+    named.trim_end_matches(')')
+}
