@@ -111,7 +111,7 @@ impl Bench {
             binding("approvers", "curfew-approver", "sre"),
             {"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessPolicy", "metadata": {"name": "bench"}, "spec": {
                 "requesters": {"groups": ["dev"]}, "roles": [{"kind": "ClusterRole", "name": "bench-reader"}], "namespaces": {"names": [TEAM]},
-                "maxDuration": "1h", "deadMansSwitch": "BestEffort", "approval": {"stages": [{"name": "lead", "approvers": {"groups": ["sre"]}}]}}},
+                "maxDuration": "1h", "approval": {"stages": [{"name": "lead", "approvers": {"groups": ["sre"]}}]}}},
         ]});
         self.cluster
             .admin()

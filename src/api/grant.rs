@@ -57,6 +57,13 @@ pub struct AccessGrantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,
+    /// What ends it without the operator. Absent where there is no such thing and the policy grants all the same (`deadMansSwitch: BestEffort`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<GrantAnchor>,
+    /// Why nothing ends it but the operator, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub no_anchor: Option<String>,
     /// What the role allows beyond what its rules show at first sight.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 64)))]
@@ -134,6 +141,27 @@ impl AccessGrantSpec {
             .map(|target| target.namespace.as_str())
             .unwrap_or_default()
     }
+}
+
+/// What ends a grant without the operator: kube-controller-manager deletes the Job at its deadline, then the Service, then the IPAddress that every binding
+/// of the grant names as its owner, then the bindings. Shared by all grants that end within the same minute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantAnchor {
+    /// The name of the Job and of the Service, in the operator's namespace.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// The Job's uid.
+    #[schemars(length(max = 64))]
+    pub job_uid: String,
+    /// The Service's cluster IP, which is the IPAddress's name.
+    #[schemars(length(max = 64))]
+    pub address: String,
+    /// The IPAddress's uid.
+    #[schemars(length(max = 64))]
+    pub address_uid: String,
+    /// When it ends what hangs on it: at most a minute and a few seconds after the deadline.
+    pub ends_at: Time,
 }
 
 /// A namespace by name and uid.
@@ -251,4 +279,6 @@ pub enum EndReason {
     TargetGone,
     /// A binding could not be made.
     BindFailed,
+    /// What would end it without the operator was changed or deleted.
+    AnchorBroken,
 }

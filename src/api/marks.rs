@@ -16,6 +16,10 @@ pub const DEADLINE: &str = "curfew.dev/deadline";
 pub const REQUEST: &str = "curfew.dev/request";
 /// Names of bindings that begin so are Curfew's alone: a guard in the API server reserves them.
 pub const BINDING_PREFIX: &str = "curfew-";
+/// Names of the Jobs and Services of anchors, in the operator's namespace, begin so.
+pub const ANCHOR_PREFIX: &str = "curfew-until-";
+/// Label on the Jobs and Services of anchors.
+pub const ANCHOR: &str = "curfew.dev/anchor";
 /// How the API server names the user of a service account: this, the namespace, a colon, the name.
 pub const SERVICE_ACCOUNT_USER: &str = "system:serviceaccount:";
 /// What an entry of a decision's `via` says when the requester speaks as such.

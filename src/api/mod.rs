@@ -19,8 +19,8 @@ pub mod time;
 
 pub use duration::{GoDuration, InvalidDuration, LONGEST};
 pub use grant::{
-    AccessGrant, AccessGrantSpec, AccessGrantStatus, BoundBinding, End, EndReason, GrantPhase, GrantedPolicy,
-    GrantedRole, GrantedSubject, RequestReference, Target,
+    AccessGrant, AccessGrantSpec, AccessGrantStatus, BoundBinding, End, EndReason, GrantAnchor, GrantPhase,
+    GrantedPolicy, GrantedRole, GrantedSubject, RequestReference, Target,
 };
 pub use label_selector::{LabelSelector, SelectorOperator, SelectorRequirement};
 pub use people::{People, ServiceAccountReference};

@@ -79,6 +79,13 @@ impl CallError {
             .is_some_and(|status| matches!(status.code, 400 | 403 | 404 | 405 | 422))
     }
 
+    /// Trying again soon may help: there was no answer, or the API server has too much to do. It says 500 also for what doesn't pass, such as a range of
+    /// addresses that is full.
+    pub fn may_pass(&self) -> bool {
+        self.status()
+            .is_none_or(|status| matches!(status.code, 409 | 429 | 502..=504))
+    }
+
     /// For metrics: one of a few words.
     pub fn kind(&self) -> &'static str {
         match self {

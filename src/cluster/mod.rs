@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides anything; errors say what was tried, and never carry a token.
 
+pub mod anchor;
 pub mod backoff;
 pub mod brakes;
 pub mod call;

@@ -18,6 +18,7 @@ use crate::api::{
 };
 use crate::cluster::call::{CallError, call, find};
 use crate::cluster::revoke::{Revoked, revoke};
+use crate::core::anchor::Seen;
 use crate::core::binding::{is_of_grant, name as binding_name};
 use crate::core::grant::{
     GrantUid, Observed, Plan, TargetSeen, Why, active, created, deadline, decide, due, ended, ending, has_ended,
@@ -66,10 +67,11 @@ async fn observe(grant: &AccessGrant, context: &Context) -> Result<Observed, Cal
     let reference = &grant.spec.request;
     let requests = Api::<AccessRequest>::namespaced(context.client.clone(), &reference.namespace);
     let role = grant.spec.role.reference();
-    let (request, role, policy, targets) = futures::try_join!(
+    let (request, role, policy, anchor, targets) = futures::try_join!(
         find("reading the AccessRequest", requests.get(&reference.name)),
         context.reads.role(&role, grant.spec.role_namespace()),
         policy(grant, context),
+        anchor(grant, context),
         try_join_all(grant.spec.targets.iter().map(|target| look_at(grant, target, context)))
     )?;
     Ok(Observed {
@@ -78,6 +80,7 @@ async fn observe(grant: &AccessGrant, context: &Context) -> Result<Observed, Cal
         role,
         policy,
         targets,
+        anchor,
     })
 }
 
@@ -86,6 +89,14 @@ async fn policy(grant: &AccessGrant, context: &Context) -> Result<Option<AccessP
     match grant.spec.policy.on_change {
         OnChange::Keep => Ok(None),
         OnChange::Revoke => context.reads.policy(&grant.spec.policy.name).await,
+    }
+}
+
+/// The anchor, where there is one.
+async fn anchor(grant: &AccessGrant, context: &Context) -> Result<Seen, CallError> {
+    match &grant.spec.anchor {
+        Some(anchor) => context.known.anchors.read(&anchor.name).await,
+        None => Ok(Seen::default()),
     }
 }
 

@@ -11,6 +11,7 @@ use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, RoleKind, RoleReference};
+use crate::cluster::anchor::Anchors;
 use crate::cluster::newest::Newest;
 use crate::cluster::read;
 use crate::core::binding;
@@ -27,6 +28,7 @@ pub struct Known {
     pub cluster_roles: Store<ClusterRole>,
     pub roles: Store<Role>,
     pub namespaces: Store<Namespace>,
+    pub anchors: Anchors,
     pub written_requests: Newest<AccessRequest>,
     pub written_grants: Newest<AccessGrant>,
 }
@@ -90,7 +92,18 @@ impl Known {
                 .get(&ObjectRef::new(&grant.spec.policy.name))
                 .map(|policy| policy.as_ref().clone()),
             targets: seen.collect(),
+            anchor: (grant.spec.anchor.as_ref())
+                .map(|anchor| self.anchors.seen(&anchor.name))
+                .unwrap_or_default(),
         }
+    }
+
+    /// Whether any grant that hasn't ended hangs on the anchor of that name.
+    pub fn hangs_on(&self, anchor: &str) -> bool {
+        let on_it = |grant: &AccessGrant| {
+            (grant.spec.anchor.as_ref()).is_some_and(|hung| hung.name == anchor) && !grant::has_ended(grant)
+        };
+        self.grants.state().iter().any(|grant| on_it(grant))
     }
 
     fn role(&self, reference: &RoleReference, namespace: &str) -> Option<RoleFacts> {

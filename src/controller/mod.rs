@@ -2,6 +2,7 @@
 //!
 //! No rule of the product stands here. The order of writes does: grant, seal, binding; and delete before saying that it ended.
 
+mod anchor;
 mod binding;
 mod grant;
 mod known;
@@ -19,8 +20,9 @@ use chrono::{DateTime, Utc};
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::future::{BoxFuture, Future, join_all, select_all};
 use futures::{FutureExt, Stream, StreamExt};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -32,6 +34,7 @@ use self::known::Known;
 use self::trigger::Desks;
 use self::watch::{Change, Kind, Watch, desk};
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, marks};
+use crate::cluster::anchor::Anchors;
 use crate::cluster::brakes::Brakes;
 use crate::cluster::call::{CallError, LIMIT};
 use crate::cluster::clock::Clock;
@@ -117,15 +120,26 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
     let roles = Watch::open(Api::<Role>::all(client.clone()), all());
     let namespaces = Watch::open(Api::<Namespace>::all(client.clone()), all());
 
+    // Anchors are few, and all in one namespace.
+    let of_anchors = || all().labels(marks::ANCHOR);
+    let jobs = Watch::open(Api::<Job>::namespaced(client.clone(), &home.namespace), of_anchors());
+    let services = Watch::open(
+        Api::<Service>::namespaced(client.clone(), &home.namespace),
+        of_anchors(),
+    );
+
     let (to_requests, request_queue) = desk();
     let (to_grants, grant_queue) = desk();
     let (to_policies, policy_queue) = desk();
     let (to_bindings, binding_queue) = desk();
+    let (to_anchors, anchor_queue) = desk();
     let desks = Arc::new(Desks {
         requests: (to_requests, requests.store.clone()),
         grants: (to_grants, grants.store.clone()),
         policies: (to_policies, policies.store.clone()),
         bindings: (to_bindings, bindings.store.clone()),
+        anchors: (to_anchors, jobs.store.clone()),
+        home: home.clone(),
     });
     let precedence = Arc::new(Precedence::default());
     let context = Arc::new(Context {
@@ -135,11 +149,13 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         brakes: Arc::clone(&brakes),
         leadership: Arc::clone(&leadership),
         desks: Arc::clone(&desks),
-        client,
-        clock,
-        home,
-        metrics,
         known: Known {
+            anchors: Anchors::new(
+                client.clone(),
+                home.namespace.clone(),
+                jobs.store.clone(),
+                services.store.clone(),
+            ),
             requests: requests.store.clone(),
             grants: grants.store.clone(),
             policies: policies.store.clone(),
@@ -150,12 +166,17 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
             written_requests: Newest::default(),
             written_grants: Newest::default(),
         },
+        client,
+        clock,
+        home,
+        metrics,
     });
 
     let request_controller = controller(requests.store.clone(), request_queue, stop.clone());
     let grant_controller = controller(grants.store.clone(), grant_queue, stop.clone());
     let policy_controller = controller(policies.store.clone(), policy_queue, stop.clone());
     let sweep_controller = controller(bindings.store.clone(), binding_queue, stop.clone());
+    let anchor_controller = controller(jobs.store.clone(), anchor_queue, stop.clone());
     let working: Vec<BoxFuture<'static, &'static str>> = vec![
         drain(
             "request",
@@ -172,8 +193,18 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
             policy_controller.run(policy::reconcile, retry, Arc::clone(&context)),
         )
         .boxed(),
-        drain("sweep", sweep_controller.run(sweep::reconcile, retry, context)).boxed(),
+        drain(
+            "sweep",
+            sweep_controller.run(sweep::reconcile, retry, Arc::clone(&context)),
+        )
+        .boxed(),
+        drain(
+            "anchor",
+            anchor_controller.run(anchor::reconcile, retry, Arc::clone(&context)),
+        )
+        .boxed(),
     ];
+    let (anchors, metrics) = (jobs.store.clone(), Arc::clone(&context.metrics));
     // These don't end by themselves, and go on until what was begun is finished: it may need them.
     let attending: Vec<BoxFuture<'_, &'static str>> = vec![
         told(requests, &desks, &health, Desks::request),
@@ -182,6 +213,11 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         told(bindings, &desks, &health, Desks::binding),
         told(cluster_roles, &desks, &health, Desks::cluster_role),
         told(roles, &desks, &health, Desks::role),
+        told(jobs, &desks, &health, move |desks, change| {
+            metrics.anchors(anchors.len());
+            desks.job(change);
+        }),
+        told(services, &desks, &health, Desks::service),
         told(namespaces, &desks, &health, Desks::namespace),
         released(brakes, Arc::clone(&desks)).boxed(),
         leading(leadership.beginnings(), desks).boxed(),
@@ -203,7 +239,7 @@ fn told<K: Kind>(
     watch: Watch<K>,
     desks: &Arc<Desks>,
     health: &Arc<Health>,
-    look: fn(&Desks, Change<K>),
+    look: impl Fn(&Desks, Change<K>) + Send + 'static,
 ) -> BoxFuture<'static, &'static str> {
     let (desks, seen) = (Arc::clone(desks), health.expects(K::kind(&()).into_owned()));
     watch
@@ -310,6 +346,7 @@ fn kind_label<K: kube::Resource<DynamicType = ()>>() -> &'static str {
         "AccessRequest" => "request",
         "AccessPolicy" => "policy",
         "RoleBinding" => "sweep",
+        "Job" => "anchor",
         _ => "other",
     }
 }

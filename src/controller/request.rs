@@ -3,6 +3,7 @@
 //! It never touches a binding. Only the replica that grants looks at requests at all.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::future::try_join_all;
@@ -13,9 +14,14 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::Context;
-use crate::api::{AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, RequestPhase, Seal};
+use crate::api::{
+    AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, DeadMansSwitch, RequestPhase, Seal,
+};
+use crate::cluster::anchor::{AGAIN, NoAnchor};
 use crate::cluster::call::{CallError, call, find};
+use crate::core::anchor::Until;
 use crate::core::binding;
+use crate::core::facts::Brake;
 use crate::core::grant::{self, GrantUid};
 use crate::core::request::{Observed, Plan, decide, target_names};
 use crate::observe::announce::announcements;
@@ -42,18 +48,69 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
         return Ok(Action::await_change());
     };
     let mut plan = decide(&observed, context.now());
-    if let Plan::Grant(spec) = plan {
-        observed.grant = Some(create(&context, *spec).await?);
+    if let Plan::Grant { spec, dead_mans_switch } = plan {
+        match hung(*spec, dead_mans_switch, &context).await? {
+            Hung::Granted(spec) => observed.grant = Some(create(&context, *spec).await?),
+            Hung::Braked(brake) => observed.brake = Some(brake),
+            // That took its time: what was decided is read and decided again.
+            Hung::Tried => return Ok(Action::requeue(Duration::ZERO)),
+        }
         plan = decide(&observed, context.now());
     }
+    let braked = observed.brake.is_some();
     match plan {
         Plan::Publish { status, wake } => {
             publish(&context, &observed.request, *status).await?;
+            // No watch tells that an anchor can be had again.
+            let wake = if braked {
+                wake.min(Some(context.now() + AGAIN))
+            } else {
+                wake
+            };
             Ok(wake.map_or_else(Action::await_change, |moment| context.at(moment)))
         }
         // A grant is never created twice in one go: whatever asks for it is looked at afresh.
-        Plan::Rest | Plan::Grant(_) => Ok(Action::await_change()),
+        Plan::Rest | Plan::Grant { .. } => Ok(Action::await_change()),
     }
+}
+
+/// What came of looking for an anchor.
+enum Hung {
+    /// The grant to create: it has an anchor, or may do without.
+    Granted(Box<AccessGrantSpec>),
+    /// There is none, and there must be one.
+    Braked(Brake),
+    /// An anchor had to be made first.
+    Tried,
+}
+
+/// Gives the grant the anchor that it is to hang on.
+async fn hung(spec: AccessGrantSpec, wanted: DeadMansSwitch, context: &Context) -> Result<Hung, CallError> {
+    let now = context.now();
+    let anchors = &context.known.anchors;
+    let at_hand = match grant::deadline_if_created(&spec, now).and_then(Until::serving) {
+        Some(until) => match anchors.at_hand(until, now) {
+            Some(at_hand) => at_hand,
+            None => return anchors.arm(until, now).await.map(|()| Hung::Tried),
+        },
+        None => Err(NoAnchor("no anchor reaches that far".into())),
+    };
+    Ok(match (at_hand, wanted) {
+        (Ok(anchor), _) => Hung::Granted(Box::new(AccessGrantSpec {
+            anchor: Some(anchor),
+            ..spec
+        })),
+        (Err(NoAnchor(why)), DeadMansSwitch::BestEffort) => Hung::Granted(Box::new(AccessGrantSpec {
+            no_anchor: Some(why),
+            ..spec
+        })),
+        (Err(NoAnchor(why)), DeadMansSwitch::Required) => Hung::Braked(Brake {
+            reason: "NoAnchor",
+            message: format!(
+                "the policy requires a dead man's switch, and none can be had ({why}); ask the cluster's admins"
+            ),
+        }),
+    })
 }
 
 /// What is known is enough to see that nothing has changed, and to tell how a granted access is doing. It is not enough to offer, grant or end anything.

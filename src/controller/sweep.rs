@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::ListParams;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
 use super::Context;
 use super::binding::record;
 use crate::api::AccessGrant;
-use crate::cluster::call::{CallError, find};
+use crate::cluster::call::{CallError, call, find};
 use crate::cluster::revoke::{Revoked, revoke};
 use crate::core::binding::{Sweep, grant_name, marked, sweep};
 use crate::core::grant::GrantUid;
@@ -21,31 +22,46 @@ use crate::core::grant::GrantUid;
 /// # Errors
 /// When a call failed; the binding is then looked at again.
 pub async fn reconcile(binding: Arc<RoleBinding>, context: Arc<Context>) -> Result<Action, CallError> {
-    let (Some(uid), Some(grant)) = (marked(&binding), grant_name(&binding)) else {
+    let Some(uid) = marked(&binding) else {
         return Ok(Action::await_change());
     };
     let namespace = binding.namespace().unwrap_or_default();
-    let known = context
-        .known
-        .grant(&grant)
+    let known = grant_name(&binding)
+        .and_then(|grant| context.known.grant(&grant))
         .filter(|known| GrantUid::of(known).as_ref() == Some(&uid));
     if let Sweep::Keep { until } = sweep(known.as_deref(), &namespace, context.now()) {
         return Ok(context.at(until));
     }
     let bindings = Api::<RoleBinding>::namespaced(context.client.clone(), &namespace);
-    let (grants, name) = (Api::<AccessGrant>::all(context.client.clone()), binding.name_any());
+    let name = binding.name_any();
     let (grant, binding) = futures::try_join!(
-        find("reading the AccessGrant", grants.get(&grant)),
+        explaining(&binding, &uid, &context),
         find("reading the RoleBinding", bindings.get(&name))
     )?;
     let Some(binding) = binding.filter(|found| marked(found).as_ref() == Some(&uid)) else {
         return Ok(Action::await_change());
     };
-    let grant = grant.filter(|found| GrantUid::of(found).as_ref() == Some(&uid));
     match sweep(grant.as_ref(), &namespace, context.now()) {
         Sweep::Keep { until } => Ok(context.at(until)),
         Sweep::Remove => remove(&binding, &context).await,
     }
+}
+
+/// The grant of that uid, read afresh: by the name that is written on the binding, or, where it was taken off, among all.
+async fn explaining(
+    binding: &RoleBinding,
+    uid: &GrantUid,
+    context: &Context,
+) -> Result<Option<AccessGrant>, CallError> {
+    let grants = Api::<AccessGrant>::all(context.client.clone());
+    let is_it = |found: &AccessGrant| GrantUid::of(found).as_ref() == Some(uid);
+    if let Some(name) = grant_name(binding)
+        && let Some(found) = find("reading the AccessGrant", grants.get(&name)).await?.filter(is_it)
+    {
+        return Ok(Some(found));
+    }
+    let all = call("listing AccessGrants", grants.list(&ListParams::default())).await?;
+    Ok(all.items.into_iter().find(is_it))
 }
 
 async fn remove(binding: &RoleBinding, context: &Context) -> Result<Action, CallError> {

@@ -1,12 +1,14 @@
 //! Which objects are to be looked at again when another one changes. A trigger too many costs little; one too few costs the promise.
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 
 use super::watch::{Change, Desk};
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, RequestPhase, RoleKind, RoleReference};
+use crate::core::facts::Home;
 use crate::core::grant::{GrantUid, has_ended, name as grant_name};
 use crate::core::{binding, request::target_names};
 
@@ -16,6 +18,8 @@ pub struct Desks {
     pub grants: (Desk<AccessGrant>, Store<AccessGrant>),
     pub policies: (Desk<AccessPolicy>, Store<AccessPolicy>),
     pub bindings: (Desk<RoleBinding>, Store<RoleBinding>),
+    pub anchors: (Desk<Job>, Store<Job>),
+    pub home: Home,
 }
 
 impl Desks {
@@ -30,7 +34,7 @@ impl Desks {
             .look(request.uid().map(|uid| ObjectRef::new(&grant_name(&uid))));
     }
 
-    /// A grant: itself, its request, its bindings.
+    /// A grant: itself, its request, its bindings, its anchor.
     pub fn grant(&self, change: Change<AccessGrant>) {
         let Change::One(grant) = change else { return self.all() };
         self.grants.0.look_at(&grant);
@@ -38,6 +42,11 @@ impl Desks {
         self.requests
             .0
             .look([ObjectRef::new(&request.name).within(&request.namespace)]);
+        if let Some(anchor) = &grant.spec.anchor {
+            self.anchors
+                .0
+                .look([ObjectRef::new(&anchor.name).within(&self.home.namespace)]);
+        }
         if let Some(name) = GrantUid::of(&grant).map(|uid| binding::name(&uid)) {
             self.bindings.0.look(
                 grant
@@ -47,6 +56,25 @@ impl Desks {
                     .map(|target| ObjectRef::new(&name).within(&target.namespace)),
             );
         }
+    }
+
+    /// An anchor's Job: itself, and what hangs on it.
+    pub fn job(&self, change: Change<Job>) {
+        let Change::One(job) = change else { return self.all() };
+        self.anchors.0.look_at(&job);
+        self.hanging_on(&job.name_any());
+    }
+
+    /// An anchor's Service: what hangs on it.
+    pub fn service(&self, change: Change<Service>) {
+        let Change::One(service) = change else {
+            return self.all();
+        };
+        self.hanging_on(&service.name_any());
+    }
+
+    fn hanging_on(&self, name: &str) {
+        self.in_force(|grant| grant.spec.anchor.as_ref().is_some_and(|anchor| anchor.name == name));
     }
 
     /// A policy: itself; requests under it, and all that are under none yet, for it may be the one that fits, or the second one; its grants.
@@ -139,10 +167,13 @@ impl Desks {
             grants,
             policies,
             bindings,
+            anchors,
+            home: _,
         } = self;
         requests.0.look_at_all(&requests.1);
         grants.0.look_at_all(&grants.1);
         policies.0.look_at_all(&policies.1);
         bindings.0.look_at_all(&bindings.1);
+        anchors.0.look_at_all(&anchors.1);
     }
 }

@@ -9,6 +9,7 @@ use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 
+use super::anchor;
 use super::grant::{self, GrantUid};
 use crate::api::{AccessGrant, AccessGrantSpec, BoundBinding, GrantedSubject, Target, marks, time};
 
@@ -49,7 +50,10 @@ pub fn desired(grant: &AccessGrant, uid: &GrantUid, target: &Target) -> RoleBind
                     format!("{}/{}", request.namespace, request.name),
                 ),
             ])),
-            owner_references: Some(vec![owner(grant_name, uid)]),
+            owner_references: Some(vec![match &grant.spec.anchor {
+                Some(anchor) => anchor::owner_of_bindings(anchor),
+                None => grant_as_owner(grant_name, uid),
+            }]),
             ..ObjectMeta::default()
         },
         role_ref: RoleRef {
@@ -66,8 +70,8 @@ pub fn desired(grant: &AccessGrant, uid: &GrantUid, target: &Target) -> RoleBind
     }
 }
 
-/// Until bindings hang on anchors, they hang on their grant: with the grant deleted, the garbage collector takes them away, operator or not.
-fn owner(grant_name: String, uid: &GrantUid) -> OwnerReference {
+/// A binding without an anchor hangs on its grant: with the grant deleted, the garbage collector takes it away, operator or not.
+fn grant_as_owner(grant_name: String, uid: &GrantUid) -> OwnerReference {
     OwnerReference {
         api_version: AccessGrant::api_version(&()).into_owned(),
         kind: AccessGrant::kind(&()).into_owned(),
@@ -132,27 +136,22 @@ pub fn is_of_grant(uid: &GrantUid, recorded: &[BoundBinding], found: &RoleBindin
     found.metadata.name == Some(name(uid)) && (was_recorded || marked(found).as_ref() == Some(uid))
 }
 
-/// The grant whose marks a binding bears in full: the derived name, the label, and the grant as its one owner.
+/// The grant whose marks a binding bears in full: the derived name, the label, and as its one owner an anchor's IPAddress, or the grant.
 pub fn marked(found: &RoleBinding) -> Option<GrantUid> {
     let uid = GrantUid::new(found.metadata.labels.as_ref()?.get(marks::GRANT_UID)?);
     let [owner] = found.metadata.owner_references.as_deref()? else {
         return None;
     };
-    let is_ours = found.metadata.name == Some(name(&uid))
-        && owner.uid == uid.to_string()
+    let owned_by_grant = owner.uid == uid.to_string()
         && owner.kind == AccessGrant::kind(&())
         && owner.api_version == AccessGrant::api_version(&());
-    is_ours.then_some(uid)
+    let owned_by_anchor = owner.kind == "IPAddress" && owner.api_version == "networking.k8s.io/v1";
+    (found.metadata.name == Some(name(&uid)) && (owned_by_grant || owned_by_anchor)).then_some(uid)
 }
 
-/// The name of the grant that a binding's owner reference gives.
+/// The name of the grant that is written on a binding. Somebody may have taken it off.
 pub fn grant_name(found: &RoleBinding) -> Option<String> {
-    found
-        .metadata
-        .owner_references
-        .as_ref()?
-        .first()
-        .map(|owner| owner.name.clone())
+    found.metadata.annotations.as_ref()?.get(marks::GRANT).cloned()
 }
 
 /// What is to be done with a binding that bears our marks.

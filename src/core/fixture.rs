@@ -7,13 +7,14 @@ use chrono::{DateTime, Utc};
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
+use super::anchor::Until;
 use super::facts::{Home, NamespaceFacts, RoleFacts};
 use super::grant::{self, GrantUid};
-use super::{binding, request};
+use super::{anchor, binding, request};
 use crate::api::condition::{self, Finding};
 use crate::api::{
-    AccessGrant, AccessPolicy, AccessPolicySpec, AccessPolicyStatus, AccessRequest, AccessRequestSpec,
-    AccessRequestStatus, Approval, BoundBinding, DeadMansSwitch, Decision, GoDuration, Namespaces, People, Requester,
+    AccessGrant, AccessGrantSpec, AccessPolicy, AccessPolicySpec, AccessPolicyStatus, AccessRequest, AccessRequestSpec,
+    AccessRequestStatus, Approval, BoundBinding, Decision, GoDuration, GrantAnchor, Namespaces, People, Requester,
     RoleKind, RoleReference, ServiceAccountReference, Stage, Verdict, marks, time,
 };
 
@@ -142,7 +143,7 @@ pub fn policy_spec() -> AccessPolicySpec {
         require_direct: false,
         limits: None,
         retention: None,
-        dead_mans_switch: Some(DeadMansSwitch::BestEffort),
+        dead_mans_switch: None,
         allow_persistence: false,
         on_policy_change: None,
         on_role_change: None,
@@ -293,7 +294,7 @@ pub fn approved() -> request::Observed {
 /// The grant to which an approved request leads, stored.
 pub fn granted(observed: &request::Observed, seconds: i64) -> AccessGrant {
     match request::decide(observed, at(seconds)) {
-        request::Plan::Grant(spec) => {
+        request::Plan::Grant { spec, .. } => {
             let name = grant::name(&spec.request.uid);
             let metadata = ObjectMeta {
                 creation_timestamp: Some(written(seconds)),
@@ -301,7 +302,10 @@ pub fn granted(observed: &request::Observed, seconds: i64) -> AccessGrant {
             };
             AccessGrant {
                 metadata,
-                spec: *spec,
+                spec: AccessGrantSpec {
+                    anchor: Some(anchor()),
+                    ..*spec
+                },
                 status: None,
             }
         }
@@ -338,6 +342,42 @@ pub fn grant_observed() -> grant::Observed {
         role,
         policy: policies.into_iter().next(),
         targets: targets.into_iter().map(seen).collect(),
+        anchor: anchor_seen(),
+    }
+}
+
+/// The anchor on which alice's access hangs. It outlives every deadline of these tests but those that are about it.
+pub fn anchor() -> GrantAnchor {
+    GrantAnchor {
+        name: anchor_until().name(),
+        job_uid: "uid-of-the-job".into(),
+        address: "10.0.0.7".into(),
+        address_uid: "uid-of-the-address".into(),
+        ends_at: time::to_kubernetes(anchor_until().moment()),
+    }
+}
+
+fn anchor_until() -> Until {
+    Until::serving(at(2 * 60 * 60)).unwrap()
+}
+
+/// The same as the API server stores it, armed at the beginning.
+pub fn anchor_seen() -> anchor::Seen {
+    let until = anchor_until();
+    let stored = |metadata: &mut ObjectMeta, uid: &str| {
+        metadata.namespace = Some("curfew-system".into());
+        metadata.uid = Some(uid.into());
+        metadata.creation_timestamp = Some(written(0));
+    };
+    let mut job = anchor::job(until, at(0));
+    stored(&mut job.metadata, "uid-of-the-job");
+    job.status.get_or_insert_default().start_time = Some(written(0));
+    let mut service = anchor::service(until, "uid-of-the-job");
+    stored(&mut service.metadata, "uid-of-the-service");
+    service.spec.get_or_insert_default().cluster_ip = Some("10.0.0.7".into());
+    anchor::Seen {
+        job: Some(job),
+        service: Some(service),
     }
 }
 

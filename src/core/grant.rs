@@ -9,11 +9,12 @@ use chrono::{DateTime, Utc};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 
 use super::facts::{NamespaceFacts, RoleFacts};
-use super::{approval, binding, offer};
+use super::{anchor, approval, binding, offer};
 use crate::api::condition::{self, Finding};
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, End, EndReason,
-    GrantPhase, GrantedPolicy, GrantedRole, OnChange, RequestPhase, RequestReference, Target, Verdict, time,
+    GrantAnchor, GrantPhase, GrantedPolicy, GrantedRole, OnChange, RequestPhase, RequestReference, Target, Verdict,
+    time,
 };
 
 /// The uid of an AccessGrant.
@@ -52,16 +53,15 @@ pub fn deadline(grant: &AccessGrant) -> DateTime<Utc> {
         .creation_timestamp
         .as_ref()
         .and_then(time::from_kubernetes);
-    let duration = grant
-        .spec
-        .duration
-        .parse()
-        .ok()
-        .and_then(|duration| chrono::Duration::from_std(duration).ok());
     created
-        .zip(duration)
-        .and_then(|(created, duration)| created.checked_add_signed(duration))
+        .and_then(|created| deadline_if_created(&grant.spec, created))
         .unwrap_or(DateTime::<Utc>::MIN_UTC)
+}
+
+/// The same for a grant that would be created then.
+pub fn deadline_if_created(spec: &AccessGrantSpec, created: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let duration = chrono::Duration::from_std(spec.duration.parse().ok()?).ok()?;
+    created.checked_add_signed(duration)
 }
 
 /// The moment of granting, by the API server's clock.
@@ -134,6 +134,8 @@ pub struct Observed {
     pub policy: Option<AccessPolicy>,
     /// For each target, in order: the namespace that has its name now, and the binding that has ours.
     pub targets: Vec<TargetSeen>,
+    /// Its anchor as it is now, if it has one.
+    pub anchor: anchor::Seen,
 }
 
 /// One target as it is now.
@@ -166,6 +168,7 @@ pub fn decide(observed: &Observed) -> Plan {
         role,
         policy,
         targets,
+        anchor,
     } = observed;
     let request = match standing_request(&grant.spec.request, request.as_ref()) {
         Ok(request) => request,
@@ -180,7 +183,8 @@ pub fn decide(observed: &Observed) -> Plan {
     let why = revoked(&grant.spec, request)
         .or_else(|| target_gone(&grant.spec.targets, targets))
         .or_else(|| role_changed(&grant.spec.role, role.as_ref(), is_bound(grant)))
-        .or_else(|| policy_changed(&grant.spec.policy, policy.as_ref()));
+        .or_else(|| policy_changed(&grant.spec.policy, policy.as_ref()))
+        .or_else(|| anchor_broken(grant.spec.anchor.as_ref(), anchor));
     match why {
         Some(why) => Plan::End(why),
         None => bindings(grant, targets),
@@ -300,6 +304,16 @@ fn policy_changed(granted: &GrantedPolicy, now: Option<&AccessPolicy>) -> Option
     }
 }
 
+/// Access that only the operator would end, where something else was to, is not what was granted.
+fn anchor_broken(granted: Option<&GrantAnchor>, seen: &anchor::Seen) -> Option<Why> {
+    let anchor = granted?;
+    let how = anchor::broken(anchor, seen)?;
+    Some(Why::new(
+        EndReason::AnchorBroken,
+        format!("its dead man's switch {} is broken: {how}", anchor.name),
+    ))
+}
+
 /// What the bindings as they are now call for. One that was recorded must be there as it was made; one that wasn't may be there already.
 fn bindings(grant: &AccessGrant, seen: &[TargetSeen]) -> Plan {
     let Some(uid) = GrantUid::of(grant) else {
@@ -371,11 +385,7 @@ pub fn active(grant: &AccessGrant, made: Vec<BoundBinding>, now: DateTime<Utc>) 
         "Bound",
         format!("access until {}", time::written(deadline(grant))),
     ));
-    find(Finding::no(
-        condition::DEAD_MANS_SWITCH,
-        "NotYetSupported",
-        "the operator alone ends this access",
-    ));
+    find(dead_mans_switch(&grant.spec));
     if grant.spec.streams_may_outlive {
         let message = "the role allows streams (watch, followed logs, exec, port-forward); Kubernetes doesn't cut those that are open when access ends";
         find(Finding::yes(
@@ -385,6 +395,27 @@ pub fn active(grant: &AccessGrant, made: Vec<BoundBinding>, now: DateTime<Utc>) 
         ));
     }
     status
+}
+
+fn dead_mans_switch(spec: &AccessGrantSpec) -> Finding {
+    match &spec.anchor {
+        Some(GrantAnchor { name, ends_at, .. }) => Finding::yes(
+            condition::DEAD_MANS_SWITCH,
+            "Armed",
+            format!(
+                "without the operator too access ends by {}: kube-controller-manager deletes {name}, and the binding with it",
+                time::from_kubernetes(ends_at).map(time::written).unwrap_or_default()
+            ),
+        ),
+        None => Finding::no(
+            condition::DEAD_MANS_SWITCH,
+            "NoAnchor",
+            format!(
+                "the operator alone ends this access: {}",
+                spec.no_anchor.as_deref().unwrap_or("no anchor could be had")
+            ),
+        ),
+    }
 }
 
 /// The status of a grant that is to end, while something keeps a binding alive.
@@ -438,6 +469,7 @@ pub fn ended_reason(reason: EndReason) -> &'static str {
         EndReason::PolicyChanged => "PolicyChanged",
         EndReason::TargetGone => "TargetGone",
         EndReason::BindFailed => "BindFailed",
+        EndReason::AnchorBroken => "AnchorBroken",
     }
 }
 

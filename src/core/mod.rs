@@ -3,6 +3,7 @@
 //! Time enters as an argument. User mistakes are findings, not errors: every function here is total.
 //! [`request::decide`] and [`grant::decide`] are the two state machines; the other modules are the rules they rest on.
 
+pub mod anchor;
 pub mod approval;
 pub mod binding;
 pub mod facts;

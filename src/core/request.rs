@@ -14,8 +14,9 @@ use super::approval::{self, Outcome, Rules, Weighing};
 use super::facts::{Brake, Home, NamespaceFacts, RoleFacts};
 use super::{grant, hazard, offer, policy};
 use crate::api::{
-    AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, EndReason, GrantPhase,
-    GrantedPolicy, GrantedRole, OnChange, RequestPhase, RequestReference, Revokers, RoleReference, Stage, time,
+    AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, DeadMansSwitch, EndReason,
+    GrantPhase, GrantedPolicy, GrantedRole, OnChange, RequestPhase, RequestReference, Revokers, RoleReference, Stage,
+    time,
 };
 
 /// All that the fate of a request depends on, as it was read a moment ago.
@@ -51,8 +52,13 @@ pub enum Plan {
         /// When to look again.
         wake: Option<DateTime<Utc>>,
     },
-    /// Create this grant, then decide again with it: that seals the request.
-    Grant(Box<AccessGrantSpec>),
+    /// Find an anchor, create this grant with it, then decide again with the grant: that seals the request.
+    Grant {
+        /// All of it but the anchor.
+        spec: Box<AccessGrantSpec>,
+        /// Whether it may be created without one.
+        dead_mans_switch: DeadMansSwitch,
+    },
 }
 
 /// The namespaces that a request asks for: its own when it names none.
@@ -117,8 +123,11 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
             }
             let spec = grant_spec(observed, &offered, &by, revokers.clone());
             match &observed.grant {
-                None => Plan::Grant(Box::new(spec)),
-                Some(grant) if grant.spec == spec && grant::due(grant, now).is_none() => {
+                None => Plan::Grant {
+                    spec: Box::new(spec),
+                    dead_mans_switch: policy::dead_mans_switch(&offered.policy.spec),
+                },
+                Some(grant) if is_as_decided(grant, spec, &offered) && grant::due(grant, now).is_none() => {
                     draft.sealed(grant, &offered, revokers, &observed.targets)
                 }
                 Some(_) => draft.overtaken(),
@@ -130,6 +139,22 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
         }
         (Assessment::Blocked { policy: _, obstacle }, _) => draft.blocked(obstacle, revokers, ttl_ends),
     }
+}
+
+/// Whether a grant that is there is what would be created now. Which anchor it hangs on was found out after the decision; it must serve the grant's deadline.
+fn is_as_decided(grant: &AccessGrant, decided: AccessGrantSpec, offered: &Offered<'_>) -> bool {
+    let AccessGrantSpec { anchor, no_anchor, .. } = &grant.spec;
+    let serves = match anchor {
+        Some(anchor) => time::from_kubernetes(&anchor.ends_at).is_some_and(|ends| grant::deadline(grant) <= ends),
+        None => policy::dead_mans_switch(&offered.policy.spec) == DeadMansSwitch::BestEffort,
+    };
+    serves
+        && grant.spec
+            == AccessGrantSpec {
+                anchor: anchor.clone(),
+                no_anchor: no_anchor.clone(),
+                ..decided
+            }
 }
 
 /// The moment at which an undecided request ends.
@@ -214,6 +239,8 @@ fn grant_spec(observed: &Observed, offered: &Offered<'_>, by: &[usize], revokers
             .collect(),
         revokers,
         reason: request.spec.reason.clone(),
+        anchor: None,
+        no_anchor: None,
         hazards: offer.hazards.clone(),
         streams_may_outlive: hazard::allows_streams(&role.rules),
     }
@@ -252,6 +279,7 @@ fn ended_as(reason: EndReason) -> RequestPhase {
         | EndReason::Drifted
         | EndReason::RoleChanged
         | EndReason::PolicyChanged
+        | EndReason::AnchorBroken
         | EndReason::TargetGone => RequestPhase::Revoked,
         EndReason::BindFailed => RequestPhase::Failed,
     }

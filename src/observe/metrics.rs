@@ -57,6 +57,7 @@ pub struct Metrics {
     /// By grant; what the gauge sums up.
     stuck: Mutex<HashMap<String, usize>>,
     swept: Counter,
+    anchors: Gauge,
     trouble: Family<Trouble, Counter>,
     brakes: Arc<Brakes>,
     stopped: Family<Stopped, Gauge>,
@@ -77,6 +78,7 @@ impl Metrics {
             overdue: Gauge::default(),
             stuck: Mutex::default(),
             swept: Counter::default(),
+            anchors: Gauge::default(),
             trouble: Family::default(),
             brakes,
             stopped: Family::default(),
@@ -112,6 +114,11 @@ impl Metrics {
             "swept_bindings",
             "Bindings deleted because no grant explained them",
             this.swept.clone(),
+        );
+        registry.register(
+            "anchors",
+            "Anchors, each the dead man's switch of all grants that end within a minute",
+            this.anchors.clone(),
         );
         registry.register(
             "reconcile_errors",
@@ -163,6 +170,11 @@ impl Metrics {
     /// A binding that no grant explained was deleted.
     pub fn swept(&self) {
         self.swept.inc();
+    }
+
+    /// So many anchors there are.
+    pub fn anchors(&self, count: usize) {
+        self.anchors.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// So many bindings of this grant are to be gone and are still there.

@@ -514,7 +514,7 @@ async fn a_stolen_operator_token_makes_bindings_of_one_shape_only(scene: Scene) 
     let subjects = "the operator may bind one User (not system:) or one ServiceAccount";
     let (one_subject, one_owner) = (
         "must have exactly one subject",
-        "must have exactly one owner, an AccessGrant",
+        "must have exactly one owner, an anchor's IPAddress or an AccessGrant",
     );
     let owner = its_binding(&scene)["metadata"]["ownerReferences"][0].clone();
     let mut second = owner.clone();

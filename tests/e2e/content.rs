@@ -266,11 +266,6 @@ async fn case_29_a_request_that_fits_its_policy_no_longer_says_why_until_it_fits
             "ReasonMismatch",
             "^OPS-[0-9]+$",
         ),
-        (
-            json!({"deadMansSwitch": "Required"}),
-            "PolicyNotReady",
-            "dead man's switch",
-        ),
     ] {
         scene.has_policy(&scene.policy_with(change)).await;
         // Not before the policy was looked at: until then it is not Ready either.

@@ -11,6 +11,7 @@
     reason = "a test that can't go on fails; with a harness of its own clippy doesn't see that these are tests"
 )]
 
+mod anchor;
 mod boundary;
 mod content;
 mod course;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
     let cases = [
+        anchor::cases(),
         boundary::cases(),
         content::cases(),
         course::cases(),

@@ -229,11 +229,6 @@ async fn what_a_policy_says_and_is_not_there_yet_makes_it_not_ready(scene: Scene
             json!({"approval": {"stages": [{"name": "lead", "approvers": sre, "escalateTo": sre}]}}),
             "escalateTo",
         ),
-        (json!({"deadMansSwitch": null}), "write deadMansSwitch: BestEffort"),
-        (
-            json!({"deadMansSwitch": "Required"}),
-            "write deadMansSwitch: BestEffort",
-        ),
     ]
     .into_iter()
     .enumerate()

@@ -156,7 +156,6 @@ impl Scene {
                 "roles": [{"kind": "Role", "name": "reader"}, {"kind": "ClusterRole", "name": "e2e-reader"}],
                 "namespaces": {"names": [self.namespace]},
                 "maxDuration": "1h",
-                "deadMansSwitch": "BestEffort",
                 "approval": {"stages": [{"name": "lead", "approvers": {"groups": [format!("sre-{}", self.id)]}}]},
             },
         })

@@ -13,10 +13,15 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Waits until `true_now` answers yes. For what can't be watched.
-pub async fn eventually(what: &str, mut true_now: impl AsyncFnMut() -> bool) {
+pub async fn eventually(what: &str, true_now: impl AsyncFnMut() -> bool) {
+    eventually_within(LIMIT, what, true_now).await;
+}
+
+/// The same for what takes its time.
+pub async fn eventually_within(limit: Duration, what: &str, mut true_now: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !true_now().await {
-        assert!(begun.elapsed() < LIMIT, "not within {} s: {what}", LIMIT.as_secs());
+        assert!(begun.elapsed() < limit, "not within {} s: {what}", limit.as_secs());
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -21,7 +21,7 @@ fn changed(change: Change) -> RoleBinding {
 fn other_owner() -> OwnerReference {
     OwnerReference {
         uid: "another".into(),
-        ..owner("another".into(), &uid())
+        ..grant_as_owner("another".into(), &uid())
     }
 }
 
@@ -215,14 +215,29 @@ fn a_binding_of_somebody_else_is_not_the_grants() {
 }
 
 #[test]
-fn the_owner_names_the_grant() {
+fn a_binding_hangs_on_its_anchor_and_without_one_on_its_grant() {
+    let [owner] = &stored().metadata.owner_references.unwrap()[..] else {
+        panic!("not exactly one owner");
+    };
+    assert_eq!((owner.kind.as_str(), owner.name.as_str()), ("IPAddress", "10.0.0.7"));
+    assert_eq!(owner.uid, "uid-of-the-address");
+    let mut grant = grant_observed().grant;
+    grant.spec.anchor = None;
+    let [owner] = &stored_binding(&grant).metadata.owner_references.unwrap()[..] else {
+        panic!("not exactly one owner");
+    };
+    assert_eq!(
+        (owner.kind.as_str(), owner.uid.clone()),
+        ("AccessGrant", uid().to_string())
+    );
+    assert_eq!(marked(&stored_binding(&grant)), Some(uid()));
+}
+
+#[test]
+fn the_grants_name_is_written_on_a_binding() {
     assert_eq!(grant_name(&stored()).as_deref(), Some("grant-uid-of-fix"));
     assert_eq!(
-        grant_name(&changed(|binding| binding.metadata.owner_references = None)),
-        None
-    );
-    assert_eq!(
-        grant_name(&changed(|binding| binding.metadata.owner_references = Some(vec![]))),
+        grant_name(&changed(|binding| binding.metadata.annotations = None)),
         None
     );
 }

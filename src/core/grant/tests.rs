@@ -195,6 +195,12 @@ fn each_thing_that_a_grant_rests_on_ends_it_when_it_goes() {
                 .rules
                 .push(rule("", &["secrets"], &["get"]));
         }),
+        (EndReason::AnchorBroken, |observed| observed.anchor.job = None),
+        (EndReason::AnchorBroken, |observed| observed.anchor.service = None),
+        (EndReason::AnchorBroken, |observed| {
+            let job = observed.anchor.job.as_mut().unwrap();
+            job.spec.as_mut().unwrap().suspend = Some(true);
+        }),
         (EndReason::Revoked, |observed| say(observed, withdraw())),
         (EndReason::Revoked, |observed| say(observed, revoke("carol"))),
         (EndReason::Revoked, |observed| {
@@ -331,6 +337,14 @@ fn a_revocation_comes_before_every_other_reason() {
     assert_eq!(ends(bound(), all), Some(EndReason::Revoked));
 }
 
+#[test]
+fn a_grant_that_was_given_without_an_anchor_does_not_end_for_want_of_one() {
+    let mut observed = grant_observed();
+    observed.grant.spec.anchor = None;
+    observed.anchor = Default::default();
+    assert!(matches!(decide(&observed), Plan::Bind(_)));
+}
+
 // ---- the statuses --------------------------------------------------------------------------------------------------
 
 #[test]
@@ -342,8 +356,14 @@ fn an_active_grant_says_until_when_and_what_it_does_not_promise() {
         (Some(GrantPhase::Active), Some(written(1800)))
     );
     assert!(condition::is_true(&status.conditions, condition::BOUND));
-    assert!(!condition::is_true(&status.conditions, condition::DEAD_MANS_SWITCH));
+    assert!(condition::is_true(&status.conditions, condition::DEAD_MANS_SWITCH));
     assert!(condition::get(&status.conditions, condition::STREAMS_MAY_OUTLIVE).is_none());
+    grant.spec.anchor = None;
+    grant.spec.no_anchor = Some("no cluster IP is left".into());
+    let without = active(&grant, vec![], at(1));
+    let switch = condition::get(&without.conditions, condition::DEAD_MANS_SWITCH).unwrap();
+    assert_eq!(switch.status, "False");
+    assert!(switch.message.contains("no cluster IP is left"), "{}", switch.message);
     grant.spec.streams_may_outlive = true;
     assert!(condition::is_true(
         &active(&grant, vec![], at(1)).conditions,
@@ -389,6 +409,7 @@ fn every_reason_to_end_has_its_own_word() {
         PolicyChanged,
         TargetGone,
         BindFailed,
+        AnchorBroken,
     ];
     let words: std::collections::BTreeSet<_> = all.into_iter().map(ended_reason).collect();
     assert_eq!(words.len(), all.len());

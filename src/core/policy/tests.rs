@@ -115,10 +115,6 @@ fn what_is_not_supported_yet_makes_a_policy_not_ready_and_is_named() {
         }),
         ("escalateTo", |spec| stage_of(spec).timeout = Some(lasting("10m"))),
         ("escalateTo", |spec| stage_of(spec).escalate_to = Some(users(&["dave"]))),
-        ("BestEffort", |spec| spec.dead_mans_switch = None),
-        ("BestEffort", |spec| {
-            spec.dead_mans_switch = Some(DeadMansSwitch::Required)
-        }),
     ];
     for (what, change) in table {
         let flaws = flaws(&changed(*change), &[]);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::{Decision, End, GoDuration, GrantedSubject, Verdict};
+use crate::api::{DeadMansSwitch, Decision, End, GoDuration, GrantAnchor, GrantedSubject, Verdict};
 use crate::core::facts::Brake;
 
 // ---- waiting -------------------------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ fn two_of_two_are_waited_for_one_after_the_other() {
     assert_eq!((waiting.open[0].missing, waiting.open[0].required), (1, 2));
     assert_eq!(waiting.decisions[0].effect, DecisionEffect::Counts);
     let twice = said(once, &[approve("carol", &digest)]);
-    assert!(matches!(decide(&twice, at(3)), Plan::Grant(_)));
+    assert!(matches!(decide(&twice, at(3)), Plan::Grant { .. }));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_request_that_nobody_decides_ends_when_its_policy_says() {
     assert_eq!(wake(&observed, 599), Some(at(600)));
     assert_eq!(ended(&observed, 600), (RequestPhase::Expired, "NotDecided".into()));
     let late = said(stepped(observed.clone(), 1), &[approve("bob", &offer(&observed))]);
-    assert!(matches!(decide(&late, at(599)), Plan::Grant(_)));
+    assert!(matches!(decide(&late, at(599)), Plan::Grant { .. }));
     assert_eq!(
         ended(&late, 600),
         (RequestPhase::Expired, "NotDecided".into()),
@@ -174,7 +174,7 @@ fn words_without_weight_end_nothing() {
         revoke("mallory"),
         word(Verdict::Revoke, "bob", &["requester"], ""),
     ];
-    assert!(matches!(decide(&said(approved(), &words), at(2)), Plan::Grant(_)));
+    assert!(matches!(decide(&said(approved(), &words), at(2)), Plan::Grant { .. }));
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn nothing_happens_to_a_request_that_has_ended() {
 
 #[test]
 fn an_approval_leads_to_a_grant_that_tells_the_whole_story() {
-    let Plan::Grant(spec) = decide(&approved(), at(2)) else {
+    let Plan::Grant { spec, .. } = decide(&approved(), at(2)) else {
         panic!("not granted")
     };
     assert_eq!(spec.request.name, "fix");
@@ -266,7 +266,7 @@ fn a_service_account_that_asks_is_bound_as_one() {
         name: "bot".into(),
     }];
     let digest = offer(&observed);
-    let Plan::Grant(spec) = decide(&said(stepped(observed, 1), &[approve("bob", &digest)]), at(2)) else {
+    let Plan::Grant { spec, .. } = decide(&said(stepped(observed, 1), &[approve("bob", &digest)]), at(2)) else {
         panic!("not granted")
     };
     assert_eq!(
@@ -300,7 +300,7 @@ fn an_approval_of_what_was_offered_before_does_not_count_for_what_is_offered_now
         assert!(status.decisions[0].reason.contains("has changed since"), "row {index}");
         let again = said(stepped(observed.clone(), 2), &[approve("bob", &offer(&observed))]);
         assert!(
-            matches!(decide(&again, at(3)), Plan::Grant(_)),
+            matches!(decide(&again, at(3)), Plan::Grant { .. }),
             "row {index}: a new word counts"
         );
     }
@@ -313,7 +313,7 @@ fn an_offer_that_only_the_status_speaks_of_is_no_offer() {
     observed.request.status.as_mut().unwrap().offer.as_mut().unwrap().digest = forged.clone();
     assert!(!matches!(
         decide(&said(observed, &[approve("bob", &forged)]), at(2)),
-        Plan::Grant(_)
+        Plan::Grant { .. }
     ));
 }
 
@@ -354,7 +354,7 @@ fn a_code_and_a_credential_of_their_own_are_asked_for_where_the_policy_wants_the
     };
     for (word, grants) in [(plain, false), (code, false), (direct, false), (both, true)] {
         let plan = decide(&said(offered.clone(), &[word]), at(2));
-        assert_eq!(matches!(plan, Plan::Grant(_)), grants);
+        assert_eq!(matches!(plan, Plan::Grant { .. }), grants);
     }
 }
 
@@ -553,7 +553,7 @@ fn while_a_brake_is_pulled_an_approved_request_waits_and_says_why_and_then_it_is
         ("False", "GuardMissing")
     );
     let released = Observed { brake: None, ..waiting };
-    assert!(matches!(decide(&released, at(4)), Plan::Grant(_)));
+    assert!(matches!(decide(&released, at(4)), Plan::Grant { .. }));
 }
 
 #[test]
@@ -572,4 +572,43 @@ fn no_brake_holds_up_an_end() {
     );
     let day = 24 * 60 * 60;
     assert_eq!(published(&braked(approved()), day).phase, Some(RequestPhase::Expired));
+}
+
+// ---- the anchor ----------------------------------------------------------------------------------------------------
+
+/// Whether a grant that was created with this anchor (or without one) is sealed, under a policy that says this.
+fn is_sealed_with(anchor: Option<GrantAnchor>, policy: Option<DeadMansSwitch>) -> bool {
+    let mut observed = observed();
+    observed.policies[0].spec.dead_mans_switch = policy;
+    let offered = stepped(observed, 1);
+    let digest = offer(&offered);
+    let mut approved = said(offered, &[approve("bob", &digest)]);
+    let mut grant = granted(&approved, 2);
+    grant.spec.anchor = anchor;
+    approved.grant = Some(grant);
+    published(&approved, 3).seal.is_some()
+}
+
+#[test]
+fn a_grant_without_an_anchor_is_sealed_only_where_the_policy_says_that_it_may_do_without() {
+    use DeadMansSwitch::{BestEffort, Required};
+    assert!(!is_sealed_with(None, None), "strict is the default");
+    assert!(!is_sealed_with(None, Some(Required)));
+    assert!(is_sealed_with(None, Some(BestEffort)));
+    for policy in [None, Some(Required), Some(BestEffort)] {
+        assert!(is_sealed_with(Some(anchor()), policy));
+    }
+}
+
+#[test]
+fn a_grant_whose_anchor_would_end_it_before_its_deadline_is_not_sealed() {
+    let soon = |seconds| GrantAnchor {
+        ends_at: written(seconds),
+        ..anchor()
+    };
+    assert!(
+        is_sealed_with(Some(soon(2 + 1800)), None),
+        "the deadline itself is soon enough"
+    );
+    assert!(!is_sealed_with(Some(soon(2 + 1799)), None));
 }

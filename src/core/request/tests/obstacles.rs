@@ -84,7 +84,7 @@ fn each_obstacle_is_told_by_its_own_reason_and_offers_nothing() {
 fn an_obstacle_that_comes_after_the_approval_keeps_it_from_being_granted() {
     for (index, (reason, change)) in TABLE.iter().enumerate() {
         let mut observed = approved();
-        assert!(matches!(decide(&observed, at(2)), Plan::Grant(_)));
+        assert!(matches!(decide(&observed, at(2)), Plan::Grant { .. }));
         change(&mut observed);
         match decide(&observed, at(2)) {
             Plan::Publish { status, wake: _ } => assert!(status.seal.is_none(), "row {index} ({reason})"),

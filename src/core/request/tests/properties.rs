@@ -203,7 +203,7 @@ fn foretold(policy: &AccessPolicy, digest: &str, all: &[Decision]) -> Fate {
 
 fn fate(plan: &Plan) -> Fate {
     match plan {
-        Plan::Grant(_) => Fate::Granted,
+        Plan::Grant { .. } => Fate::Granted,
         Plan::Publish { status, wake: _ } if status.phase.is_some_and(RequestPhase::is_final) => Fate::Over,
         Plan::Publish { .. } => Fate::Waiting,
         Plan::Rest => Fate::Over,
@@ -228,7 +228,7 @@ proptest! {
     ) {
         let (observed, digest) = offered(policy.clone());
         let all = spoken(all, &digest);
-        if let Plan::Grant(spec) = decide(&said(observed, &all), at(2)) {
+        if let Plan::Grant { spec, .. } = decide(&said(observed, &all), at(2)) {
             let people: BTreeSet<_> = spec.decisions.iter().map(|said| said.username.as_str()).collect();
             let required = policy.spec.approval.as_ref().unwrap().stages[0].required.unwrap();
             prop_assert!(people.len() as i32 >= required && people.len() == spec.decisions.len());
@@ -266,7 +266,7 @@ proptest! {
         let one = decide(&said(observed.clone(), &spoken(ordered, &digest)), at(2));
         let other = decide(&said(observed, &spoken(shuffled, &digest)), at(2));
         prop_assert_eq!(fate(&one), fate(&other));
-        if let (Plan::Grant(one), Plan::Grant(other)) = (one, other) {
+        if let (Plan::Grant { spec: one, .. }, Plan::Grant { spec: other, .. }) = (one, other) {
             // Whoever comes first carries it; to whom, what and how long it gives is the same.
             prop_assert_eq!(one.decisions.len(), other.decisions.len());
             prop_assert_eq!(AccessGrantSpec { decisions: vec![], ..*one }, AccessGrantSpec { decisions: vec![], ..*other });
@@ -440,7 +440,7 @@ proptest! {
             prop_assert_eq!(&plan, &decide(&observed, at(moment)));
             match plan {
                 Plan::Rest => return Ok(()),
-                Plan::Grant(_) => prop_assert!(!written_before, "a status that was written led to a grant"),
+                Plan::Grant { .. } => prop_assert!(!written_before, "a status that was written led to a grant"),
                 Plan::Publish { status, wake: _ } if observed.request.status.as_ref() == Some(&status) => return Ok(()),
                 Plan::Publish { status, wake: _ } => {
                     observed.request.status = Some(*status);

@@ -1,0 +1,47 @@
+//! The anchor controller: takes anchors away on which nothing hangs any more, and says when kube-controller-manager doesn't.
+//!
+//! Anchors are made where they are needed, by the request controller.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+
+use super::Context;
+use crate::cluster::call::CallError;
+use crate::core::anchor::{GRACE, Until, Upkeep, upkeep};
+
+/// How soon one that didn't go is looked at again.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Looks at one anchor's Job.
+///
+/// # Errors
+/// When a call failed; the Job is then looked at again.
+pub async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Action, CallError> {
+    let (name, anchors, now) = (job.name_any(), &context.known.anchors, context.now());
+    let Some(until) = Until::named(&name) else {
+        return Ok(Action::await_change());
+    };
+    if context.known.hangs_on(&name) {
+        anchors.in_use(until, now);
+    }
+    match upkeep(&job, until, anchors.last_used(until), now) {
+        Upkeep::Keep { until } => return Ok(context.at(until)),
+        // Only the replica that grants knows what is about to hang on it; when another begins to grant, it looks at all.
+        Upkeep::Idle if !context.leadership.leads() => return Ok(context.at(until.moment() + GRACE)),
+        Upkeep::Idle => tracing::debug!(anchor = name, "nothing hangs on this anchor any more; it is deleted"),
+        Upkeep::Stale => {
+            tracing::error!(
+                anchor = name,
+                "kube-controller-manager didn't take this anchor away in time"
+            );
+            context.metrics.trouble("anchor", "stale");
+            anchors.distrust(until, now);
+        }
+    }
+    anchors.remove(&job, until).await?;
+    Ok(Action::requeue(AGAIN))
+}
