@@ -11,7 +11,7 @@ use kube::runtime::controller::Action;
 
 use super::Context;
 use crate::cluster::call::CallError;
-use crate::core::anchor::{Until, Upkeep, upkeep};
+use crate::core::anchor::{GRACE, Until, Upkeep, upkeep};
 
 /// How soon one that didn't go is looked at again.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -34,6 +34,8 @@ pub async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Action, C
     }
     match upkeep(&job, until, anchors.last_used(until), now) {
         Upkeep::Keep { until } => return Ok(context.at(until)),
+        // Only the replica that grants knows what is about to hang on it; when another begins to grant, it looks at all.
+        Upkeep::Idle if !context.leadership.leads() => return Ok(context.at(until.moment() + GRACE)),
         Upkeep::Idle => tracing::debug!(anchor = name, "nothing hangs on this anchor any more; it is deleted"),
         Upkeep::Stale => {
             tracing::error!(

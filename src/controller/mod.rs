@@ -213,6 +213,11 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         told(bindings, &desks, &health, Desks::binding),
         told(cluster_roles, &desks, &health, Desks::cluster_role),
         told(roles, &desks, &health, Desks::role),
+        told(jobs, &desks, &health, move |desks, change| {
+            metrics.anchors(anchors.len());
+            desks.job(change);
+        }),
+        told(services, &desks, &health, Desks::service),
         told(namespaces, &desks, &health, Desks::namespace),
         told(jobs, &desks, &health, move |desks, change| {
             metrics.anchors(anchors.len());
