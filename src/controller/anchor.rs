@@ -25,12 +25,11 @@ pub async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Action, C
     let Some(until) = Until::named(&name) else {
         return Ok(Action::await_change());
     };
-    // When this replica begins to grant, it looks at all of them.
-    if !context.leadership.leads() {
-        return Ok(Action::await_change());
-    }
     if context.known.hangs_on(&name) {
         anchors.in_use(until, now);
+    } else if context.uninstalling {
+        anchors.remove(&job, until).await?;
+        return Ok(Action::requeue(AGAIN));
     }
     match upkeep(&job, until, anchors.last_used(until), now) {
         Upkeep::Keep { until } => return Ok(context.at(until)),

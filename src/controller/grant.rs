@@ -22,7 +22,7 @@ use crate::core::anchor::Seen;
 use crate::core::binding::{is_of_grant, name as binding_name};
 use crate::core::grant::{
     GrantUid, Observed, Plan, TargetSeen, Why, active, created, deadline, decide, due, ended, ending, has_ended,
-    retry_after,
+    retry_after, uninstalled,
 };
 
 /// Looks at one grant. Whatever is under way when the deadline comes is dropped for the end.
@@ -34,7 +34,8 @@ pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result
     if has_ended(&grant) {
         return Ok(Action::await_change());
     }
-    if let Some(why) = due(&grant, context.now()) {
+    let uninstalled = || context.uninstalling.then(uninstalled);
+    if let Some(why) = due(&grant, context.now()).or_else(uninstalled) {
         return end(&grant, why, &context).await;
     }
     let remaining = (deadline(&grant) - context.now()).to_std().unwrap_or(Duration::ZERO);

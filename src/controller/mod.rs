@@ -10,6 +10,7 @@ mod policy;
 mod request;
 mod sweep;
 mod trigger;
+pub mod uninstall;
 mod watch;
 
 use std::fmt::Debug;
@@ -66,6 +67,7 @@ pub struct Context {
     precedence: Arc<Precedence>,
     brakes: Arc<Brakes>,
     leadership: Arc<Leadership>,
+    uninstalling: bool,
     desks: Arc<Desks>,
 }
 
@@ -96,6 +98,8 @@ pub struct Parts {
     pub brakes: Arc<Brakes>,
     /// Whether it is this replica that grants.
     pub leadership: Arc<Leadership>,
+    /// Whether all access is to end, because Curfew is being uninstalled.
+    pub uninstalling: bool,
 }
 
 /// Runs all controllers until `stop` is done and what was begun is finished. A controller or watch that ends by itself ends them all.
@@ -108,6 +112,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         health,
         brakes,
         leadership,
+        uninstalling,
     } = parts;
     let leases = Api::<Lease>::namespaced(client.clone(), &home.namespace);
     let mut election = Election::new(&leadership, leases, clock.clone());
@@ -148,6 +153,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         precedence,
         brakes: Arc::clone(&brakes),
         leadership: Arc::clone(&leadership),
+        uninstalling,
         desks: Arc::clone(&desks),
         known: Known {
             anchors: Anchors::new(
@@ -213,11 +219,6 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         told(bindings, &desks, &health, Desks::binding),
         told(cluster_roles, &desks, &health, Desks::cluster_role),
         told(roles, &desks, &health, Desks::role),
-        told(jobs, &desks, &health, move |desks, change| {
-            metrics.anchors(anchors.len());
-            desks.job(change);
-        }),
-        told(services, &desks, &health, Desks::service),
         told(namespaces, &desks, &health, Desks::namespace),
         told(jobs, &desks, &health, move |desks, change| {
             metrics.anchors(anchors.len());

@@ -280,6 +280,7 @@ fn ended_as(reason: EndReason) -> RequestPhase {
         | EndReason::RoleChanged
         | EndReason::PolicyChanged
         | EndReason::AnchorBroken
+        | EndReason::Uninstalled
         | EndReason::TargetGone => RequestPhase::Revoked,
         EndReason::BindFailed => RequestPhase::Failed,
     }

@@ -25,6 +25,7 @@ mod replicas;
 mod scene;
 mod simultaneous;
 mod tools;
+mod uninstall;
 mod world;
 
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         policy::cases(),
         replicas::cases(),
         simultaneous::cases(),
+        uninstall::cases(),
     ];
     let trials: Vec<Trial> = cases.into_iter().flatten().map(world::Case::trial).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
