@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod brakes;
 pub mod call;
 pub mod clock;
+pub mod guards;
 pub mod newest;
 pub mod precedence;
 pub mod read;

@@ -33,6 +33,7 @@ use crate::api::{AccessGrant, AccessPolicy, AccessRequest, marks};
 use crate::cluster::brakes::Brakes;
 use crate::cluster::call::{CallError, LIMIT};
 use crate::cluster::clock::Clock;
+use crate::cluster::guards::Guards;
 use crate::cluster::newest::Newest;
 use crate::cluster::precedence::Precedence;
 use crate::cluster::read::Reads;
@@ -59,6 +60,7 @@ pub struct Context {
     reads: Reads,
     precedence: Arc<Precedence>,
     brakes: Arc<Brakes>,
+    guards: Arc<Guards>,
     desks: Arc<Desks>,
 }
 
@@ -119,11 +121,13 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         bindings: (to_bindings, bindings.store.clone()),
     });
     let precedence = Arc::new(Precedence::default());
+    let guards = Arc::new(Guards::new(client.clone(), Arc::clone(&brakes), clock.clone()));
     let context = Arc::new(Context {
         announcer: Announcer::new(client.clone(), Arc::clone(&precedence)),
         reads: Reads::new(client.clone()),
         precedence,
         brakes: Arc::clone(&brakes),
+        guards: Arc::clone(&guards),
         desks: Arc::clone(&desks),
         client,
         clock,
@@ -172,7 +176,8 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
     running.push(told(roles, &desks, &health, Desks::role));
     running.push(told(namespaces, &desks, &health, Desks::namespace));
 
-    running.push(released(brakes, desks).boxed());
+    running.push(Arc::clone(&guards).watch().boxed());
+    running.push(released(brakes, guards, desks).boxed());
 
     // A controller that never saw its objects waits for them even when it is told to end.
     let overdue = stop.then(|()| tokio::time::sleep(LIMIT));
@@ -200,13 +205,19 @@ fn told<K: Kind>(
         .boxed()
 }
 
-/// Whenever a brake is pulled or released, everything is looked at: what waited may go on, and what waits is to say why.
-async fn released(brakes: Arc<Brakes>, desks: Arc<Desks>) -> &'static str {
-    let mut changes = brakes.changes();
-    while changes.changed().await.is_ok() {
+/// Whenever a brake is pulled or released, or the guards are others, everything is looked at: what waited may go on, and what waits is to say why.
+async fn released(brakes: Arc<Brakes>, guards: Arc<Guards>, desks: Arc<Desks>) -> &'static str {
+    let (mut of_brakes, mut of_guards) = (brakes.changes(), guards.changes());
+    loop {
+        let changed = tokio::select! {
+            changed = of_brakes.changed() => changed.is_ok(),
+            changed = of_guards.changed() => changed.is_ok(),
+        };
+        if !changed {
+            return "brakes";
+        }
         desks.all();
     }
-    "brakes"
 }
 
 /// A controller of what is in `store`, that looks at what comes from `queue`.

@@ -16,6 +16,7 @@ struct Owned {
     policy: AccessPolicySpec,
     role: RoleFacts,
     targets: Vec<NamespaceFacts>,
+    guards: String,
 }
 
 type Change = fn(&mut Owned);
@@ -28,6 +29,7 @@ fn owned() -> Owned {
         policy: policy_spec(),
         role: role("reader"),
         targets: vec![namespace("team-a")],
+        guards: "epoch".into(),
     }
 }
 
@@ -37,6 +39,7 @@ fn digest_of(owned: &Owned) -> String {
         policy: (&owned.policy_uid, &owned.policy),
         role: &owned.role,
         targets: &owned.targets,
+        guards: &owned.guards,
     })
 }
 
