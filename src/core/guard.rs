@@ -22,7 +22,7 @@ const SHIPPED: &str = include_str!("guards.json");
 /// The only thing in the guards that differs from cluster to cluster.
 const OPERATOR: &str = "${operator}";
 /// A path into a spec is told up to so many characters: keys of somebody's schema may be of any length.
-const LONGEST_PATH: usize = 120;
+const LONGEST_PATH: usize = 200;
 
 /// The kinds that guards are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -245,20 +245,24 @@ fn plain_policy(value: &Value) -> Value {
 }
 
 fn plain_definition(spec: &Value) -> Value {
-    let is_filled_in = |key: &str, value: &Value| match key {
-        "conversion" => *value == json!({"strategy": "None"}),
-        "preserveUnknownFields" => *value == json!(false),
-        _ => is_nothing(value),
-    };
-    let Value::Object(fields) = spec else {
+    let kind = spec["names"]["kind"].as_str().unwrap_or_default();
+    let (list, singular) = (json!(format!("{kind}List")), json!(kind.to_lowercase()));
+    let Value::Object(mut fields) = spec.clone() else {
         return spec.clone();
     };
-    fields
-        .iter()
-        .filter(|(key, value)| !is_filled_in(key, value))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect::<Map<_, _>>()
-        .into()
+    if let Some(Value::Object(names)) = fields.get_mut("names") {
+        names.retain(|key, value| match key.as_str() {
+            "listKind" => *value != list,
+            "singular" => *value != singular,
+            _ => !is_nothing(value),
+        });
+    }
+    fields.retain(|key, value| match key.as_str() {
+        "conversion" => *value != json!({"strategy": "None"}),
+        "preserveUnknownFields" => *value != json!(false),
+        _ => !is_nothing(value),
+    });
+    fields.into()
 }
 
 fn is_nothing(value: &Value) -> bool {
@@ -288,6 +292,8 @@ fn difference(wanted: &Value, found: &Value, place: String) -> Option<String> {
             .zip(found)
             .enumerate()
             .find_map(|(number, (wanted, found))| difference(wanted, found, format!("{place}[{number}]"))),
+        // The API server writes 1 for 1.0.
+        (Value::Number(wanted), Value::Number(found)) => (wanted.as_f64() != found.as_f64()).then_some(place),
         (wanted, found) => (wanted != found).then_some(place),
     }
 }

@@ -17,7 +17,10 @@ fn stored() -> Vec<Found> {
                 spec["failurePolicy"] = json!("Fail");
             }
             GuardKind::ValidatingAdmissionPolicyBinding | GuardKind::MutatingAdmissionPolicyBinding => {}
-            GuardKind::CustomResourceDefinition => spec["conversion"] = json!({"strategy": "None"}),
+            GuardKind::CustomResourceDefinition => {
+                spec["conversion"] = json!({"strategy": "None"});
+                spec["names"]["listKind"] = json!(format!("{}List", spec["names"]["kind"].as_str().unwrap()));
+            }
         }
         Found {
             mark: Mark {
