@@ -71,7 +71,7 @@ impl PartialEq for Seen {
 impl Guards {
     /// Not seen yet, and so the brake is pulled.
     pub fn new(client: Client, brakes: Arc<Brakes>, clock: Clock) -> Self {
-        brakes.pull(Puller::Guards, unknown("have not been seen yet"));
+        brakes.hold(Puller::Guards, unknown("have not been seen yet"));
         Self {
             client,
             brakes,
@@ -150,7 +150,7 @@ impl Guards {
                         (trial, tried) = (None, None);
                         self.brakes.pull(Puller::Guards, brake);
                     } else if tried.as_ref() != Some(&marks) {
-                        self.brakes.pull(Puller::Guards, unknown("are as they are shipped, and are being tried out"));
+                        self.brakes.hold(Puller::Guards, unknown("are as they are shipped, and are being tried out"));
                         let settles = self.settles(&shelf, &shipped);
                         trial = Some(Box::pin(self.prove(settles)));
                         tried = Some(marks.clone());

@@ -243,6 +243,11 @@ fn the_namespaces_are_in_the_offer_by_name_and_uid_and_in_their_order() {
 }
 
 #[test]
+fn the_guards_are_in_the_offer() {
+    all_differ(&[("guards", |terms| terms.guards = "another".into())]);
+}
+
+#[test]
 fn uids_cannot_be_shifted_from_one_field_into_the_next() {
     let one = Owned {
         request_uid: "ab".into(),
