@@ -17,6 +17,7 @@ use crate::cluster::read;
 use crate::core::binding;
 use crate::core::facts::{Brake, Home, NamespaceFacts, RoleFacts};
 use crate::core::grant::{self, GrantUid, TargetSeen};
+use crate::core::guard::Standing;
 use crate::core::request::{self, target_names};
 
 /// All stores, and what was written and isn't in them yet.
@@ -48,7 +49,13 @@ impl Known {
     }
 
     /// All that is known about a request.
-    pub fn about_request(&self, request: &AccessRequest, home: &Home, brake: Option<Brake>) -> request::Observed {
+    pub fn about_request(
+        &self,
+        request: &AccessRequest,
+        home: &Home,
+        brake: Option<Brake>,
+        guards: Standing,
+    ) -> request::Observed {
         let names = target_names(request);
         let namespace = names.first().map(String::as_str).unwrap_or_default();
         request::Observed {
@@ -67,6 +74,7 @@ impl Known {
             left_behind: false,
             home: home.clone(),
             brake,
+            guards,
         }
     }
 

@@ -39,6 +39,7 @@ use crate::cluster::anchor::Anchors;
 use crate::cluster::brakes::Brakes;
 use crate::cluster::call::{CallError, LIMIT};
 use crate::cluster::clock::Clock;
+use crate::cluster::guards::Guards;
 use crate::cluster::lease::{Election, Leadership};
 use crate::cluster::newest::Newest;
 use crate::cluster::precedence::Precedence;
@@ -68,6 +69,7 @@ pub struct Context {
     brakes: Arc<Brakes>,
     leadership: Arc<Leadership>,
     uninstalling: bool,
+    guards: Arc<Guards>,
     desks: Arc<Desks>,
 }
 
@@ -147,6 +149,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         home: home.clone(),
     });
     let precedence = Arc::new(Precedence::default());
+    let guards = Arc::new(Guards::new(client.clone(), Arc::clone(&brakes), clock.clone()));
     let context = Arc::new(Context {
         announcer: Announcer::new(client.clone(), Arc::clone(&precedence)),
         reads: Reads::new(client.clone()),
@@ -154,6 +157,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         brakes: Arc::clone(&brakes),
         leadership: Arc::clone(&leadership),
         uninstalling,
+        guards: Arc::clone(&guards),
         desks: Arc::clone(&desks),
         known: Known {
             anchors: Anchors::new(
@@ -225,7 +229,8 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
             desks.job(change);
         }),
         told(services, &desks, &health, Desks::service),
-        released(brakes, Arc::clone(&desks)).boxed(),
+        Arc::clone(&guards).watch().boxed(),
+        released(brakes, guards, Arc::clone(&desks)).boxed(),
         leading(leadership.beginnings(), desks).boxed(),
         election.run().boxed(),
     ];
@@ -258,13 +263,19 @@ fn told<K: Kind>(
         .boxed()
 }
 
-/// Whenever a brake is pulled or released, everything is looked at: what waited may go on, and what waits is to say why.
-async fn released(brakes: Arc<Brakes>, desks: Arc<Desks>) -> &'static str {
-    let mut changes = brakes.changes();
-    while changes.changed().await.is_ok() {
+/// Whenever a brake is pulled or released, or the guards are others, everything is looked at: what waited may go on, and what waits is to say why.
+async fn released(brakes: Arc<Brakes>, guards: Arc<Guards>, desks: Arc<Desks>) -> &'static str {
+    let (mut of_brakes, mut of_guards) = (brakes.changes(), guards.changes());
+    loop {
+        let changed = tokio::select! {
+            changed = of_brakes.changed() => changed.is_ok(),
+            changed = of_guards.changed() => changed.is_ok(),
+        };
+        if !changed {
+            return "brakes";
+        }
         desks.all();
     }
-    "brakes"
 }
 
 /// Whenever this replica begins to grant, everything is looked at: what the one before it has left, and what was asked for meanwhile.

@@ -705,7 +705,7 @@ async fn a_stolen_operator_token_has_few_rights(scene: Scene) {
         (&["deletecollection"], "rolebindings.rbac.authorization.k8s.io"),
         (&writing, "namespaces"),
         (&writing, "accesspolicies.curfew.dev"),
-        (&writing, "accessrequests.curfew.dev"),
+        (&changing, "accessrequests.curfew.dev"),
         (&changing, "accessgrants.curfew.dev"),
         (&writing, "validatingadmissionpolicies.admissionregistration.k8s.io"),
         (
@@ -722,6 +722,14 @@ async fn a_stolen_operator_token_has_few_rights(scene: Scene) {
             );
         }
     }
+    // It may create requests by RBAC, and the guard refuses every one.
+    let mut own = scene.request("own");
+    own["spec"]["requester"] = scene.identity(&thief).await;
+    refused(creates(&thief, &own).await, "the operator of Curfew asks for nothing");
+    refused(
+        creates(&thief, &scene.request("stamped")).await,
+        "the operator of Curfew asks for nothing",
+    );
     assert!(
         thief.can("create", "accessgrants.curfew.dev", None).await.unwrap(),
         "the question was put right"
@@ -932,6 +940,7 @@ async fn a_forged_status_lets_nobody_approve_and_planted_words_are_nobodys(scene
         .unwrap();
     assert_eq!(status.decisions[0].effect, DecisionEffect::NoEffect);
     assert_eq!(status.open[0].missing, 1);
+    let standing = status.offer.unwrap().digest;
     scene.has_no_access().await;
 
     let admin = scene.cluster().admin();
@@ -967,6 +976,12 @@ async fn a_forged_status_lets_nobody_approve_and_planted_words_are_nobodys(scene
             .is_err()
     })
     .await;
+    // It is another guard by now, so there is another offer, once it was tried out.
+    let offered = |request: &AccessRequest| {
+        let offer = request.status.as_ref().and_then(|status| status.offer.as_ref());
+        offer.is_some_and(|offer| offer.digest != standing)
+    };
+    scene.request_that("look", "another offer", offered).await;
     refused(
         scene.decides(&scene.bob, "look", "approve").await,
         "words left by an earlier write are in the way",

@@ -18,6 +18,7 @@ mod course;
 mod denial;
 mod ending;
 mod foreign;
+mod guards;
 mod identity;
 mod kubectl;
 mod policy;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         denial::cases(),
         ending::cases(),
         foreign::cases(),
+        guards::cases(),
         identity::cases(),
         kubectl::cases(),
         policy::cases(),

@@ -381,7 +381,11 @@ fn whoever_uninstalls_takes_the_lease_at_once_from_whoever_holds_it_and_leaves_i
     candidate.saw("7".into(), holder("other"), at(0.1));
     assert_eq!(candidate.step(at(0.1)), write("7"));
     candidate.wrote("8".into(), at(0.1), at(0.2));
-    assert_eq!(candidate.step(at(0.2)), Step::Wait(at(5.1)), "and renews it as any other");
+    assert_eq!(
+        candidate.step(at(0.2)),
+        Step::Wait(at(5.1)),
+        "and renews it as any other"
+    );
     assert!(!candidate.give_up(), "so that nobody grants when it is done");
 }
 
