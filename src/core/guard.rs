@@ -245,7 +245,7 @@ fn plain_policy(value: &Value) -> Value {
 }
 
 fn plain_definition(spec: &Value) -> Value {
-    let kind = spec["names"]["kind"].as_str().unwrap_or_default();
+    let kind = spec.pointer("/names/kind").and_then(Value::as_str).unwrap_or_default();
     let (list, singular) = (json!(format!("{kind}List")), json!(kind.to_lowercase()));
     let Value::Object(mut fields) = spec.clone() else {
         return spec.clone();
