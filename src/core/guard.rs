@@ -166,13 +166,13 @@ pub fn flaw(shipped: &[Shipped], found: &[Found]) -> Option<Brake> {
 
 fn wrong_with(guard: &Shipped, found: &[Found]) -> Option<Brake> {
     let Shipped { kind, name, spec } = guard;
+    let is_definition = *kind == GuardKind::CustomResourceDefinition;
     let brake = |reason, what: &str| {
-        let repair = match kind {
-            GuardKind::CustomResourceDefinition => "apply the CustomResourceDefinitions of this version of Curfew",
-            GuardKind::ValidatingAdmissionPolicy
-            | GuardKind::ValidatingAdmissionPolicyBinding
-            | GuardKind::MutatingAdmissionPolicy
-            | GuardKind::MutatingAdmissionPolicyBinding => "put it back as the Helm chart has it, or run helm upgrade",
+        let repair = match reason {
+            _ if is_definition => "apply the CustomResourceDefinitions of this version of Curfew",
+            // Helm leaves alone what somebody else added to a field that the chart doesn't have.
+            "GuardChanged" => "undo that, or delete it and run helm upgrade",
+            _ => "run helm upgrade",
         };
         Some(Brake {
             reason,
