@@ -136,6 +136,10 @@ impl Guards {
         loop {
             tokio::select! {
                 Some((source, event)) = events.next() => {
+                    if let Err(error) = &event && self.seen.borrow().is_none() {
+                        let message = format!("can't be watched: {error}");
+                        self.brakes.pull(Puller::Guards, unknown(&message));
+                    }
                     match shelf.take(source, event) {
                         Told::Nothing => continue,
                         Told::Change => {}
@@ -375,3 +379,6 @@ fn found(kind: GuardKind, object: &DynamicObject) -> Found {
         terminating: object.metadata.deletion_timestamp.is_some(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -166,13 +166,13 @@ pub fn flaw(shipped: &[Shipped], found: &[Found]) -> Option<Brake> {
 
 fn wrong_with(guard: &Shipped, found: &[Found]) -> Option<Brake> {
     let Shipped { kind, name, spec } = guard;
+    let is_definition = *kind == GuardKind::CustomResourceDefinition;
     let brake = |reason, what: &str| {
-        let repair = match kind {
-            GuardKind::CustomResourceDefinition => "apply the CustomResourceDefinitions of this version of Curfew",
-            GuardKind::ValidatingAdmissionPolicy
-            | GuardKind::ValidatingAdmissionPolicyBinding
-            | GuardKind::MutatingAdmissionPolicy
-            | GuardKind::MutatingAdmissionPolicyBinding => "put it back as the Helm chart has it, or run helm upgrade",
+        let repair = match reason {
+            _ if is_definition => "apply the CustomResourceDefinitions of this version of Curfew",
+            // Helm leaves alone what somebody else added to a field that the chart doesn't have.
+            "GuardChanged" => "undo that, or delete it and run helm upgrade",
+            _ => "run helm upgrade",
         };
         Some(Brake {
             reason,
@@ -245,7 +245,7 @@ fn plain_policy(value: &Value) -> Value {
 }
 
 fn plain_definition(spec: &Value) -> Value {
-    let kind = spec["names"]["kind"].as_str().unwrap_or_default();
+    let kind = spec.pointer("/names/kind").and_then(Value::as_str).unwrap_or_default();
     let (list, singular) = (json!(format!("{kind}List")), json!(kind.to_lowercase()));
     let Value::Object(mut fields) = spec.clone() else {
         return spec.clone();

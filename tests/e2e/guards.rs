@@ -21,7 +21,7 @@ pub fn cases() -> Vec<Case> {
             case_23_a_guard_that_only_audits_is_none,
             a_foreign_policy_that_may_change_requests_stops_granting_until_it_goes,
             without_the_rules_of_a_definition_nothing_is_granted,
-            a_word_outlives_a_restart_and_labels_put_on_a_guard;
+            a_word_outlives_a_restart_labels_on_guards_and_an_upgrade_that_leaves_them_as_they_are;
         Older []: where_the_api_server_has_no_stamping_policies_none_are_missed;
     ]
 }
@@ -319,7 +319,7 @@ async fn where_the_api_server_has_no_stamping_policies_none_are_missed(scene: Sc
     scene.has_access().await;
 }
 
-async fn a_word_outlives_a_restart_and_labels_put_on_a_guard(scene: Scene) {
+async fn a_word_outlives_a_restart_labels_on_guards_and_an_upgrade_that_leaves_them_as_they_are(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let request = scene.asked(&scene.request("look")).await;
     operator(&scene).stop().await.unwrap();
@@ -333,6 +333,26 @@ async fn a_word_outlives_a_restart_and_labels_put_on_a_guard(scene: Scene) {
         &["annotate", BINDING, "curfew-decisions", "e2e=touched", "--overwrite"],
     )
     .await;
+    // Tests before this one wrote guards by other means, and Helm would leave the fields to those.
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/curfew");
+    let namespace = scene.world.installation.namespace();
+    let upgrade = [
+        "upgrade",
+        "curfew",
+        chart,
+        "--namespace",
+        namespace,
+        "--reuse-values",
+        "--force-conflicts",
+        "--set",
+        "logLevel=debug",
+    ];
+    let upgraded = scene.cluster().helm(upgrade).output().unwrap();
+    assert!(
+        upgraded.status.success(),
+        "{}",
+        String::from_utf8_lossy(&upgraded.stderr)
+    );
     scene.said(&scene.bob, "look", "approve").await;
     operator(&scene).start().await.unwrap();
     let grant = scene.active("look").await;

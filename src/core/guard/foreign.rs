@@ -43,8 +43,11 @@ pub fn overtaken<'a>(shipped: &'a [Shipped], found: &'a [Found]) -> impl Iterato
         .filter_map(move |policy| {
             let name = &policy.mark.name;
             let resource = of_kind(GuardKind::MutatingAdmissionPolicyBinding)
-                .filter(|binding| binding.spec["policyName"] == name.as_str())
-                .find_map(|binding| mutated(&policy.spec["matchConstraints"], &binding.spec["matchResources"]))?;
+                .filter(|binding| part(&binding.spec, "policyName") == name.as_str())
+                .find_map(|binding| {
+                    let narrowed = part(&binding.spec, "matchResources");
+                    mutated(part(&policy.spec, "matchConstraints"), narrowed)
+                })?;
             Some(Brake {
                 reason: "GuardOvertaken",
                 message: format!(
@@ -83,7 +86,7 @@ struct Asked<'a> {
 impl Asked<'_> {
     /// Constraints without rules match everything: so it is with a binding that narrows nothing.
     fn is_matched(&self, constraints: &Value) -> bool {
-        let rules = |key: &str| constraints[key].as_array().into_iter().flatten();
+        let rules = |key: &str| part(constraints, key).as_array().into_iter().flatten();
         let mut included = rules("resourceRules").peekable();
         (included.peek().is_none() || included.any(|rule| self.may_be_in(rule)))
             && !rules("excludeResourceRules").any(|rule| self.is_surely_in(rule))
@@ -95,17 +98,17 @@ impl Asked<'_> {
     }
 
     fn is_surely_in(&self, rule: &Value) -> bool {
-        let is_absent = |key: &str| rule[key].as_array().is_none_or(Vec::is_empty);
+        let is_absent = |key: &str| part(rule, key).as_array().is_none_or(Vec::is_empty);
         self.may_be_in(rule)
             && has(rule, "apiVersions", self.version)
             && is_absent("resourceNames")
-            && matches!(rule["scope"].as_str(), None | Some("*"))
+            && matches!(part(rule, "scope").as_str(), None | Some("*"))
     }
 
     /// `*` is every resource, `*/*` every subresource too, `a/*` those of one, `*/status` one of all.
     fn is_resource_of(&self, rule: &Value) -> bool {
         let (resource, subresource) = self.resource.split_once('/').unwrap_or((self.resource, ""));
-        rule["resources"]
+        part(rule, "resources")
             .as_array()
             .into_iter()
             .flatten()
@@ -117,8 +120,13 @@ impl Asked<'_> {
     }
 }
 
+/// What isn't there is nothing.
+fn part<'a>(value: &'a Value, key: &str) -> &'a Value {
+    value.get(key).unwrap_or(&Value::Null)
+}
+
 fn has(rule: &Value, key: &str, wanted: &str) -> bool {
-    rule[key]
+    part(rule, key)
         .as_array()
         .into_iter()
         .flatten()
