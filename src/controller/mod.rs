@@ -6,6 +6,7 @@ mod anchor;
 mod binding;
 mod grant;
 mod known;
+mod overdue;
 mod policy;
 mod request;
 mod sweep;
@@ -31,6 +32,7 @@ use kube::{Api, Client};
 use tokio::sync::watch::Receiver;
 
 use self::known::Known;
+use self::overdue::{Overdue, sweep_of_the_start};
 use self::trigger::Desks;
 use self::watch::{Change, Kind, Watch, desk};
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, marks};
@@ -66,6 +68,7 @@ pub struct Context {
     precedence: Arc<Precedence>,
     brakes: Arc<Brakes>,
     leadership: Arc<Leadership>,
+    overdue: Overdue,
     desks: Arc<Desks>,
 }
 
@@ -148,6 +151,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         precedence,
         brakes: Arc::clone(&brakes),
         leadership: Arc::clone(&leadership),
+        overdue: Overdue::default(),
         desks: Arc::clone(&desks),
         known: Known {
             anchors: Anchors::new(
@@ -222,10 +226,11 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         released(brakes, Arc::clone(&desks)).boxed(),
         leading(leadership.beginnings(), desks).boxed(),
         election.run().boxed(),
+        sweep_of_the_start(Arc::clone(&context), || health.swept()).boxed(),
     ];
 
-    // A controller that never saw its objects waits for them even when it is told to end.
-    let overdue = stop.then(|()| tokio::time::sleep(LIMIT));
+    // A controller that never saw its objects waits for them even when it is told to end; then hardly anything has begun.
+    let overdue = stop.then(|()| tokio::time::sleep(if health.has_seen_all() { LIMIT } else { RETRY }));
     tokio::select! {
         () = together(working) => {}
         (ended, _, _) = select_all(attending) => tracing::error!(ended, "what must not end has ended"),
@@ -350,3 +355,6 @@ fn kind_label<K: kube::Resource<DynamicType = ()>>() -> &'static str {
         _ => "other",
     }
 }
+
+#[cfg(test)]
+mod tests;
