@@ -172,7 +172,7 @@ impl<'a> Election<'a> {
 
     async fn write(&mut self, version: Option<String>) {
         let spec = self.spec();
-        let begun = self.leadership.epoch.elapsed();
+        let (begun, was_there) = (self.leadership.epoch.elapsed(), version.is_some());
         let written = match version {
             Some(_) => self.replace(spec).await,
             None => self.create(spec).await,
@@ -191,7 +191,7 @@ impl<'a> Election<'a> {
                     self.leadership.begun.send_modify(|times| *times += 1);
                 }
             }
-            Err(error) if error.is_conflict() || error.is_already_exists() || error.is_not_found() => {
+            Err(error) if error.is_conflict() || error.is_already_exists() || (was_there && error.is_not_found()) => {
                 self.leadership.candidate(Candidate::was_overtaken);
             }
             Err(error) => self.failed(&error),

@@ -189,6 +189,7 @@ async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Action,
     let first = context.precedence.first();
     let attempts = join_all(grant.spec.targets.iter().map(|target| end_in(grant, target, context))).await;
     drop(first);
+    context.overdue.tried(grant.uid());
     let now = context.now();
     let lag = now - deadline(grant);
     let stuck: Vec<String> = attempts

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::ResourceExt;
@@ -115,6 +116,29 @@ impl Known {
             (grant.spec.anchor.as_ref()).is_some_and(|hung| hung.name == anchor) && !grant::has_ended(grant)
         };
         self.grants.state().iter().any(|grant| on_it(grant))
+    }
+
+    /// The uids of what is to be gone and isn't, as far as is known: grants, and bindings that no grant explains.
+    pub fn overdue(&self, now: DateTime<Utc>) -> Vec<String> {
+        let grants = self.grants.state().into_iter().filter(|grant| {
+            let grant = self.written_grants.of(Arc::clone(grant));
+            !grant::has_ended(&grant) && grant::due(&grant, now).is_some()
+        });
+        let bindings = self.bindings.state().into_iter().filter(|found| {
+            let namespace = found.namespace().unwrap_or_default();
+            binding::marked(found).is_some()
+                && binding::sweep(self.explaining(found).as_deref(), &namespace, now) == binding::Sweep::Remove
+        });
+        let uids = grants.map(|grant| grant.uid());
+        uids.chain(bindings.map(|binding| binding.uid())).flatten().collect()
+    }
+
+    /// The grant whose binding this is, by the marks on it.
+    pub fn explaining(&self, found: &RoleBinding) -> Option<Arc<AccessGrant>> {
+        let uid = binding::marked(found);
+        binding::grant_name(found)
+            .and_then(|grant| self.grant(&grant))
+            .filter(|known| GrantUid::of(known) == uid)
     }
 
     fn role(&self, reference: &RoleReference, namespace: &str) -> Option<RoleFacts> {

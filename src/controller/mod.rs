@@ -6,6 +6,7 @@ mod anchor;
 mod binding;
 mod grant;
 mod known;
+mod overdue;
 mod policy;
 mod request;
 mod sweep;
@@ -32,6 +33,7 @@ use kube::{Api, Client};
 use tokio::sync::watch::Receiver;
 
 use self::known::Known;
+use self::overdue::{Overdue, sweep_of_the_start};
 use self::trigger::Desks;
 use self::watch::{Change, Kind, Watch, desk};
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, marks};
@@ -70,6 +72,7 @@ pub struct Context {
     leadership: Arc<Leadership>,
     uninstalling: bool,
     guards: Arc<Guards>,
+    overdue: Overdue,
     desks: Arc<Desks>,
 }
 
@@ -158,6 +161,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         leadership: Arc::clone(&leadership),
         uninstalling,
         guards: Arc::clone(&guards),
+        overdue: Overdue::default(),
         desks: Arc::clone(&desks),
         known: Known {
             anchors: Anchors::new(
@@ -233,10 +237,11 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         released(brakes, guards, Arc::clone(&desks)).boxed(),
         leading(leadership.beginnings(), desks).boxed(),
         election.run().boxed(),
+        sweep_of_the_start(Arc::clone(&context), || health.swept()).boxed(),
     ];
 
-    // A controller that never saw its objects waits for them even when it is told to end.
-    let overdue = stop.then(|()| tokio::time::sleep(LIMIT));
+    // A controller that never saw its objects waits for them even when it is told to end; then hardly anything has begun.
+    let overdue = stop.then(|()| tokio::time::sleep(if health.has_seen_all() { LIMIT } else { RETRY }));
     tokio::select! {
         () = together(working) => {}
         (ended, _, _) = select_all(attending) => tracing::error!(ended, "what must not end has ended"),
@@ -367,3 +372,6 @@ fn kind_label<K: kube::Resource<DynamicType = ()>>() -> &'static str {
         _ => "other",
     }
 }
+
+#[cfg(test)]
+mod tests;

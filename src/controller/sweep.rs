@@ -26,24 +26,30 @@ pub async fn reconcile(binding: Arc<RoleBinding>, context: Arc<Context>) -> Resu
         return Ok(Action::await_change());
     };
     let namespace = binding.namespace().unwrap_or_default();
-    let known = grant_name(&binding)
-        .and_then(|grant| context.known.grant(&grant))
-        .filter(|known| GrantUid::of(known).as_ref() == Some(&uid));
+    let known = context.known.explaining(&binding);
     if let Sweep::Keep { until } = sweep(known.as_deref(), &namespace, context.now()) {
         return Ok(context.at(until));
     }
+    let done = look_afresh(&binding, &uid, &context).await;
+    context.overdue.tried(binding.uid());
+    done
+}
+
+/// Reads what the watches have shown as unexplained, and deletes it if it is.
+async fn look_afresh(binding: &RoleBinding, uid: &GrantUid, context: &Context) -> Result<Action, CallError> {
+    let namespace = binding.namespace().unwrap_or_default();
     let bindings = Api::<RoleBinding>::namespaced(context.client.clone(), &namespace);
     let name = binding.name_any();
     let (grant, binding) = futures::try_join!(
-        explaining(&binding, &uid, &context),
+        explaining(binding, uid, context),
         find("reading the RoleBinding", bindings.get(&name))
     )?;
-    let Some(binding) = binding.filter(|found| marked(found).as_ref() == Some(&uid)) else {
+    let Some(binding) = binding.filter(|found| marked(found).as_ref() == Some(uid)) else {
         return Ok(Action::await_change());
     };
     match sweep(grant.as_ref(), &namespace, context.now()) {
         Sweep::Keep { until } => Ok(context.at(until)),
-        Sweep::Remove => remove(&binding, &context).await,
+        Sweep::Remove => remove(&binding, context).await,
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Health {
     brakes: Arc<Brakes>,
     /// The kinds whose watches have not shown yet what there is; `None` before any watch was opened.
     awaited: Mutex<Option<BTreeSet<String>>>,
+    /// Whether all has been tried that was overdue when it began.
+    swept: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -29,6 +31,7 @@ impl Health {
         Self {
             brakes,
             awaited: Mutex::default(),
+            swept: AtomicBool::default(),
             stopping: AtomicBool::default(),
         }
     }
@@ -51,6 +54,18 @@ impl Health {
         }
     }
 
+    /// It has tried once to end all that was overdue when it began.
+    pub fn swept(&self) {
+        self.swept.store(true, Ordering::Relaxed);
+        tracing::info!("it has been tried to end all that was overdue");
+    }
+
+    /// Whether all watches have shown what there is.
+    pub fn has_seen_all(&self) -> bool {
+        let awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        awaited.as_ref().is_some_and(BTreeSet::is_empty)
+    }
+
     /// It has been told to end.
     pub fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
@@ -65,6 +80,9 @@ impl Health {
             return Err("it is ending".to_owned());
         }
         match self.awaited.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            Some(awaited) if awaited.is_empty() && !self.swept.load(Ordering::Relaxed) => {
+                Err("it has not tried yet to end all that is overdue".to_owned())
+            }
             Some(awaited) if awaited.is_empty() => match self.brakes.pulled() {
                 None => Ok(()),
                 Some(brake) => Err(format!(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use curfew::api::{AccessGrant, AccessRequest, EndReason, RequestPhase, Verdict, condition, time};
 use curfew::core::grant::{deadline, name as grant_name};
-use curfew_testbed::AuditEvent;
+use curfew_testbed::{AuditEvent, Component};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
 use k8s_openapi::jiff::SignedDuration;
@@ -30,6 +30,7 @@ pub fn cases() -> Vec<Case> {
         Shipped [AuditLog]: case_65_a_whole_life_is_nine_writes_in_the_order_that_is_promised;
         Alone []: rights_that_were_taken_from_the_operator_hold_up_no_end;
         Alone [OperatorProcess, AuditLog]:
+            case_41_stopped_across_a_deadline_everything_overdue_is_gone_before_it_says_that_it_is_ready,
             case_43_killed_in_mid_grant_the_deadline_is_the_same_and_nothing_is_granted_again,
             case_67_metrics_tell_of_the_end_and_nothing_but_the_lease_is_asked_for_while_nothing_changes;
     ]
@@ -349,6 +350,30 @@ async fn rights_that_were_taken_from_the_operator_hold_up_no_end(scene: Scene) {
         assert_eq!(ended.status.unwrap().end.unwrap().reason, reason);
     }
     scene.has_no_access().await;
+}
+
+/// kube-controller-manager is away, so that nobody else ends anything. One grant's deadline comes while nothing runs, the other is deleted meanwhile.
+async fn case_41_stopped_across_a_deadline_everything_overdue_is_gone_before_it_says_that_it_is_ready(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let expires = scene
+        .granted(&scene.request_with("expires", json!({"duration": "5s"})))
+        .await;
+    let orphaned = scene.granted(&scene.request("orphaned")).await;
+    let operator = scene.world.installation.operator().unwrap();
+    scene.cluster().stop_component(Component::ControllerManager).unwrap();
+    operator.stop().await.unwrap();
+    scene
+        .grants()
+        .delete(&orphaned.name_any(), &DeleteParams::default())
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(scene.bindings().await.len(), 2, "nobody has ended anything");
+
+    operator.start().await.unwrap();
+    scene.has_no_access().await;
+    assert_ended(&scene, "expires", &expires, (RequestPhase::Expired, EndReason::Expired)).await;
+    scene.request_in("orphaned", RequestPhase::Revoked).await;
 }
 
 /// One grant lives through it, the deadline of another comes while nothing runs, a third was deleted before.

@@ -206,6 +206,13 @@ async fn a_leader_that_is_told_to_end_gives_the_lease_up_and_the_next_one_grants
     });
     let (_, stopped) = tokio::join!(given_up, first.stop());
     stopped.unwrap();
+    let log = first.log();
+    let place = |line: &str| log.find(line).unwrap_or_else(|| panic!("{line:?} isn't in {log}"));
+    assert!(
+        place("told to end") < place("the Lease is given up") && place("the Lease is given up") < place("curfew ends"),
+        "{log}"
+    );
+    assert!(!log.contains("is left"), "{log}");
     scene.said(&scene.bob, "look", "approve").await;
     scene.active("look").await;
     assert!(leads(&second).await);
