@@ -10,15 +10,16 @@ use axum::http::HeaderValue;
 use axum::http::header::USER_AGENT;
 use clap::{Parser, ValueEnum};
 use curfew::cluster::brakes::Brakes;
-use curfew::cluster::clock::Clock;
+use curfew::cluster::clock::{Clock, Clocks};
 use curfew::cluster::lease::Leadership;
 use curfew::controller::{self, Parts};
 use curfew::core::facts::Home;
 use curfew::observe::health::{self, Health};
 use curfew::observe::metrics::Metrics;
 use futures::FutureExt;
+use kube::Config;
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -150,10 +151,15 @@ async fn run(options: Options) -> Result<(), Failure> {
             .clone()
             .unwrap_or_else(|| config.default_namespace.clone()),
     };
-    let client = Client::try_from(config)?;
     let brakes = Arc::new(Brakes::default());
+    let clocks = Clocks::new(Clock::system(), Arc::clone(&brakes));
+    let client = ClientBuilder::try_from(config)?.with_layer(&clocks).build();
     let leadership = Arc::new(Leadership::new(identity));
-    let metrics = Arc::new(Metrics::new(Arc::clone(&brakes), Arc::clone(&leadership)));
+    let metrics = Arc::new(Metrics::new(
+        Arc::clone(&brakes),
+        Arc::clone(&leadership),
+        clocks.clone(),
+    ));
     let health = Arc::new(Health::new(Arc::clone(&brakes)));
 
     let listener = TcpListener::bind(options.listen)
@@ -178,7 +184,7 @@ async fn run(options: Options) -> Result<(), Failure> {
 
     let parts = Parts {
         client,
-        clock: Clock::system(),
+        clock: clocks.corrected(),
         home,
         metrics,
         health: Arc::clone(&health),
