@@ -5,15 +5,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::HeaderValue;
 use axum::http::header::USER_AGENT;
-use clap::{Parser, ValueEnum};
-use curfew::cluster::brakes::Brakes;
+use clap::{Parser, Subcommand, ValueEnum};
+use curfew::cluster::brakes::{Brakes, Puller};
 use curfew::cluster::clock::{Clock, Clocks};
 use curfew::cluster::lease::Leadership;
+use curfew::controller::uninstall::nothing_left;
 use curfew::controller::{self, Parts};
-use curfew::core::facts::Home;
+use curfew::core::facts::{Brake, Home};
 use curfew::observe::health::{self, Health};
 use curfew::observe::metrics::Metrics;
 use futures::FutureExt;
@@ -30,6 +32,8 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(name = "curfew", version, max_term_width = 120)]
 struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Where to serve /healthz, /readyz and /metrics; with port 0 a free one is chosen, and logged.
     #[arg(
         long,
@@ -39,19 +43,19 @@ struct Options {
     )]
     listen: SocketAddr,
     /// How log lines are written.
-    #[arg(long, env = "CURFEW_LOG_FORMAT", value_enum, default_value = "text")]
+    #[arg(long, env = "CURFEW_LOG_FORMAT", value_enum, default_value = "text", global = true)]
     log_format: LogFormat,
     /// What is logged: error, warn, info, debug, trace, or a filter such as "info,curfew=debug".
-    #[arg(long, env = "CURFEW_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = filter)]
+    #[arg(long, env = "CURFEW_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = filter, global = true)]
     log_level: String,
     /// The kubeconfig to use. Without it: the pod's service account, or KUBECONFIG, or ~/.kube/config.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     kubeconfig: Option<PathBuf>,
     /// The kubeconfig's context to use. Without it: the current one.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", global = true)]
     context: Option<String>,
     /// The namespace that the operator is installed in, in which it never grants anything. Without it: the pod's, or the context's.
-    #[arg(long, short, env = "CURFEW_NAMESPACE", value_name = "NAME")]
+    #[arg(long, short, env = "CURFEW_NAMESPACE", value_name = "NAME", global = true)]
     namespace: Option<String>,
     /// This replica's name: one of several is chosen to grant, all end access. Without it: another at every start.
     ///
@@ -60,6 +64,18 @@ struct Options {
     /// until it has seen for 15 s that nobody grants.
     #[arg(long, env = "CURFEW_IDENTITY", value_name = "NAME", value_parser = identity)]
     identity: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Command {
+    /// End every access, grant nothing more, and end when nothing of Curfew gives access any more. `helm uninstall` runs it before anything is deleted.
+    ///
+    /// Exit code 1 if something is left at the time limit; it is named then.
+    Uninstall {
+        /// How many seconds it may take.
+        #[arg(long, default_value_t = 240, value_name = "SECONDS")]
+        timeout: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -107,6 +123,8 @@ enum Failure {
     Signals(std::io::Error),
     #[error("the controllers ended by themselves, which must not happen; restart it")]
     ControllersEnded,
+    #[error("{0}")]
+    Left(String),
     #[error("health and metrics are no longer served: {0}")]
     Serving(std::io::Error),
 }
@@ -154,43 +172,48 @@ async fn run(options: Options) -> Result<(), Failure> {
     let brakes = Arc::new(Brakes::default());
     let clocks = Clocks::new(Clock::system(), Arc::clone(&brakes));
     let client = ClientBuilder::try_from(config)?.with_layer(&clocks).build();
-    let leadership = Arc::new(Leadership::new(identity));
-    let metrics = Arc::new(Metrics::new(
-        Arc::clone(&brakes),
-        Arc::clone(&leadership),
-        clocks.clone(),
-    ));
-    let health = Arc::new(Health::new(Arc::clone(&brakes)));
-
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .map_err(|error| Failure::Listen(options.listen, error))?;
-    let address = listener
-        .local_addr()
-        .map_err(|error| Failure::Listen(options.listen, error))?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = home.namespace, %address, "curfew begins");
-    let serving = health::serve(listener, Arc::clone(&health), Arc::clone(&metrics));
-
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Signals)?;
-    let told = Arc::clone(&health);
-    let stop = async move {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        tracing::info!("told to end; what was begun is finished first");
-        told.stopping();
-    }
-    .boxed()
-    .shared();
-
+    let leadership = Arc::new(match options.command {
+        None => Leadership::new(identity),
+        Some(Command::Uninstall { timeout: _ }) => Leadership::uninstalling(&identity),
+    });
     let parts = Parts {
+        metrics: Arc::new(Metrics::new(
+            Arc::clone(&brakes),
+            Arc::clone(&leadership),
+            clocks.clone(),
+        )),
+        health: Arc::new(Health::new(Arc::clone(&brakes))),
         client,
         clock: clocks.corrected(),
         home,
-        metrics,
-        health: Arc::clone(&health),
         brakes,
         leadership,
+        uninstalling: options.command.is_some(),
     };
+    match options.command {
+        None => operate(parts, options.listen).await,
+        Some(Command::Uninstall { timeout }) => uninstall(parts, Duration::from_secs(timeout)).await,
+    }
+}
+
+/// Runs until it is told to end.
+async fn operate(parts: Parts, listen: SocketAddr) -> Result<(), Failure> {
+    let health = Arc::clone(&parts.health);
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| Failure::Listen(listen, error))?;
+    let address = listener.local_addr().map_err(|error| Failure::Listen(listen, error))?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = parts.home.namespace, %address, "curfew begins");
+    let serving = health::serve(listener, Arc::clone(&health), Arc::clone(&parts.metrics));
+
+    let told = told_to_end()?;
+    let stop = async move {
+        told.await;
+        tracing::info!("told to end; what was begun is finished first");
+        health.stopping();
+    }
+    .boxed()
+    .shared();
     tokio::select! {
         () = controller::run(parts, stop.clone()) => match stop.peek() {
             Some(()) => { tracing::info!("curfew ends"); Ok(()) }
@@ -198,6 +221,39 @@ async fn run(options: Options) -> Result<(), Failure> {
         },
         served = serving => served.map_err(Failure::Serving),
     }
+}
+
+/// Ends every access, and itself when none is left.
+async fn uninstall(parts: Parts, limit: Duration) -> Result<(), Failure> {
+    tracing::info!(namespace = parts.home.namespace, "every access is to end");
+    let brake = Brake {
+        reason: "Uninstalling",
+        message: "Curfew is being uninstalled".into(),
+    };
+    parts.brakes.pull(Puller::Uninstall, brake);
+    let (client, home, leadership) = (parts.client.clone(), parts.home.clone(), Arc::clone(&parts.leadership));
+    let told = told_to_end()?;
+    let done = async move {
+        tokio::select! {
+            done = nothing_left(client, home, leadership, limit) => done,
+            () = told => Err("it was told to end before everything had ended; try again".to_owned()),
+        }
+    }
+    .boxed()
+    .shared();
+    controller::run(parts, done.clone().map(drop).boxed().shared()).await;
+    match done.peek() {
+        Some(done) => done.clone().map_err(Failure::Left),
+        None => Err(Failure::ControllersEnded),
+    }
+}
+
+fn told_to_end() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Signals)?;
+    Ok(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    })
 }
 
 /// Where the API server is. Failed calls are not repeated underneath: when to try again is the controllers' matter.

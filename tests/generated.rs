@@ -1,14 +1,18 @@
-//! The committed files that are generated from the code say what the code says.
+//! The committed files that are generated say what they are generated from says.
 //!
 //! `CURFEW_GENERATE=1 cargo test --test generated` writes them anew.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 use std::path::Path;
+use std::process::Command;
 
 use curfew::api;
+use serde_json::{Value, json};
 
 const HEADER: &str = "# Generated from src/api; to change it: CURFEW_GENERATE=1 cargo test --test generated\n";
+/// Names for the release and its namespace that stand nowhere in the chart.
+const RELEASE: (&str, &str) = ("the-release", "the-namespace");
 
 fn is_committed(path: &str, text: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -32,4 +36,39 @@ fn the_committed_custom_resource_definitions_are_what_the_code_says() {
             is_committed(&format!("{folder}/{name}.yaml"), &text);
         }
     }
+}
+
+/// What the operator compares the API server's guards with.
+#[test]
+fn the_guards_that_the_operator_knows_are_those_of_the_chart() {
+    let (release, namespace) = RELEASE;
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/curfew");
+    let rendered = Command::new(curfew_testbed::helm().unwrap())
+        .args(["template", release, "--namespace", namespace])
+        .args([
+            "--api-versions",
+            "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy",
+        ])
+        .arg(chart)
+        .output()
+        .unwrap();
+    assert!(
+        rendered.status.success(),
+        "{}",
+        String::from_utf8_lossy(&rendered.stderr)
+    );
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&String::from_utf8(rendered.stdout).unwrap()).unwrap();
+    let mut guards: Vec<Value> = objects
+        .into_iter()
+        .filter(|object| object["apiVersion"] == "admissionregistration.k8s.io/v1")
+        .map(|object| json!({"kind": object["kind"], "name": object["metadata"]["name"], "spec": object["spec"]}))
+        .collect();
+    guards.sort_by_key(|guard| guard["name"].to_string() + &guard["kind"].to_string());
+    let operator = format!("system:serviceaccount:{namespace}:{release}");
+    let text = format!("{}\n", serde_json::to_string_pretty(&guards).unwrap()).replace(&operator, "${operator}");
+    assert!(
+        ![release, namespace].iter().any(|name| text.contains(name)),
+        "a guard takes something else from outside than the operator's user name: say it by the variable `home`, or teach core::guard"
+    );
+    is_committed("src/core/guards.json", &text);
 }

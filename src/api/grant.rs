@@ -281,4 +281,6 @@ pub enum EndReason {
     BindFailed,
     /// What would end it without the operator was changed or deleted.
     AnchorBroken,
+    /// Curfew was uninstalled.
+    Uninstalled,
 }

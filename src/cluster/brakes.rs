@@ -44,10 +44,7 @@ impl Default for Brakes {
 impl Brakes {
     /// From now on nothing is granted, for this reason.
     pub fn pull(&self, by: Puller, brake: Brake) {
-        let changed = self
-            .0
-            .send_if_modified(|pulled| pulled.insert(by, brake.clone()).as_ref() != Some(&brake));
-        if changed {
+        if self.set(by, &brake) {
             tracing::error!(
                 by = by.label(),
                 reason = brake.reason,
@@ -55,6 +52,24 @@ impl Brakes {
                 brake.message
             );
         }
+    }
+
+    /// The same, where nothing is wrong: it is only not known yet that all is well.
+    pub fn hold(&self, by: Puller, brake: Brake) {
+        if self.set(by, &brake) {
+            tracing::info!(
+                by = by.label(),
+                reason = brake.reason,
+                "nothing is granted yet: {}",
+                brake.message
+            );
+        }
+    }
+
+    /// Whether that is news.
+    fn set(&self, by: Puller, brake: &Brake) -> bool {
+        self.0
+            .send_if_modified(|pulled| pulled.insert(by, brake.clone()).as_ref() != Some(brake))
     }
 
     /// This reason is gone.

@@ -46,6 +46,16 @@ impl Leadership {
         }
     }
 
+    /// Of a process that takes the Lease at once so that nobody grants any more, itself included.
+    pub fn uninstalling(identity: &str) -> Self {
+        let candidate = Candidate::uninstalling(identity);
+        Self {
+            identity: candidate.identity().to_owned(),
+            candidate: Mutex::new(candidate),
+            ..Self::new(String::new())
+        }
+    }
+
     /// Whether this replica may grant now.
     pub fn leads(&self) -> bool {
         self.candidate(|candidate, now| candidate.may_grant(now))

@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod brakes;
 pub mod call;
 pub mod clock;
+pub mod guards;
 pub mod lease;
 pub mod newest;
 pub mod precedence;

@@ -1,6 +1,6 @@
 //! The anchor controller: takes anchors away on which nothing hangs any more, and says when kube-controller-manager doesn't.
 //!
-//! Anchors are made where they are needed, by the request controller.
+//! Anchors are made where they are needed, by the request controller. Only the replica that grants takes them away: it knows which are about to be used.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,9 @@ pub async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Action, C
     };
     if context.known.hangs_on(&name) {
         anchors.in_use(until, now);
+    } else if context.uninstalling {
+        anchors.remove(&job, until).await?;
+        return Ok(Action::requeue(AGAIN));
     }
     match upkeep(&job, until, anchors.last_used(until), now) {
         Upkeep::Keep { until } => return Ok(context.at(until)),

@@ -22,7 +22,7 @@ use crate::core::anchor::Seen;
 use crate::core::binding::{is_of_grant, name as binding_name};
 use crate::core::grant::{
     GrantUid, Observed, Plan, TargetSeen, Why, active, created, deadline, decide, due, ended, ending, has_ended,
-    retry_after,
+    retry_after, uninstalled,
 };
 
 /// Looks at one grant. Whatever is under way when the deadline comes is dropped for the end.
@@ -34,7 +34,8 @@ pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result
     if has_ended(&grant) {
         return Ok(Action::await_change());
     }
-    if let Some(why) = due(&grant, context.now()) {
+    let uninstalled = || context.uninstalling.then(uninstalled);
+    if let Some(why) = due(&grant, context.now()).or_else(uninstalled) {
         return end(&grant, why, &context).await;
     }
     let remaining = (deadline(&grant) - context.now()).to_std().unwrap_or(Duration::ZERO);
@@ -47,9 +48,10 @@ pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result
 /// Does what is to be done with a grant before its deadline.
 async fn hold(grant: &AccessGrant, context: &Context) -> Result<Action, CallError> {
     // What is known is enough to rest, and to carry out what was decided afresh when the request was sealed. It is not enough to end anything.
-    let mut plan = decide(&context.known.about_grant(grant));
+    let known = context.known.about_grant(grant);
+    let mut plan = decide(&known);
     if let Plan::End(_) = plan {
-        plan = decide(&observe(grant, context).await?);
+        plan = decide(&observe(grant, known, context).await?);
     }
     match plan {
         Plan::AwaitSeal | Plan::Hold => Ok(context.at(deadline(grant))),
@@ -62,26 +64,37 @@ async fn hold(grant: &AccessGrant, context: &Context) -> Result<Action, CallErro
     }
 }
 
-/// Reads what the decision needs, side by side.
-async fn observe(grant: &AccessGrant, context: &Context) -> Result<Observed, CallError> {
+/// Reads what the decision needs, side by side. Where the API server doesn't let it be read, what is `known` counts: a right that was taken away must hold
+/// up no end.
+async fn observe(grant: &AccessGrant, known: Observed, context: &Context) -> Result<Observed, CallError> {
     let reference = &grant.spec.request;
     let requests = Api::<AccessRequest>::namespaced(context.client.clone(), &reference.namespace);
     let role = grant.spec.role.reference();
-    let (request, role, policy, anchor, targets) = futures::try_join!(
+    let (request, role, policy, anchor, targets) = futures::join!(
         find("reading the AccessRequest", requests.get(&reference.name)),
         context.reads.role(&role, grant.spec.role_namespace()),
         policy(grant, context),
         anchor(grant, context),
         try_join_all(grant.spec.targets.iter().map(|target| look_at(grant, target, context)))
-    )?;
+    );
     Ok(Observed {
         grant: grant.clone(),
-        request,
-        role,
-        policy,
-        targets,
-        anchor,
+        request: or_known(request, known.request)?,
+        role: or_known(role, known.role)?,
+        policy: or_known(policy, known.policy)?,
+        targets: or_known(targets, known.targets)?,
+        anchor: or_known(anchor, known.anchor)?,
     })
+}
+
+fn or_known<T>(read: Result<T, CallError>, known: T) -> Result<T, CallError> {
+    match read {
+        Err(error) if error.is_final() => {
+            tracing::warn!(%error, "what is known counts, for it can't be read");
+            Ok(known)
+        }
+        read => read,
+    }
 }
 
 /// The policy, where its change would end the grant.
@@ -220,7 +233,10 @@ async fn end_in(grant: &AccessGrant, target: &Target, context: &Context) -> Resu
         .find(|binding| binding.namespace == target.namespace);
     let binding: BoundBinding = match recorded {
         Some(recorded) => recorded.clone(),
-        None => match find_binding(grant, target, context).await? {
+        None => match or_known(
+            find_binding(grant, target, context).await,
+            context.known.binding(grant, target),
+        )? {
             Some(found) if GrantUid::of(grant).is_some_and(|uid| is_of_grant(&uid, &[], &found)) => record(&found),
             _ => return Ok(Revoked::Gone),
         },

@@ -11,13 +11,14 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 
-use crate::api::{AccessGrant, AccessPolicy, AccessRequest, RoleKind, RoleReference};
+use crate::api::{AccessGrant, AccessPolicy, AccessRequest, RoleKind, RoleReference, Target};
 use crate::cluster::anchor::Anchors;
 use crate::cluster::newest::Newest;
 use crate::cluster::read;
 use crate::core::binding;
 use crate::core::facts::{Brake, Home, NamespaceFacts, RoleFacts};
 use crate::core::grant::{self, GrantUid, TargetSeen};
+use crate::core::guard::Standing;
 use crate::core::request::{self, target_names};
 
 /// All stores, and what was written and isn't in them yet.
@@ -49,7 +50,13 @@ impl Known {
     }
 
     /// All that is known about a request.
-    pub fn about_request(&self, request: &AccessRequest, home: &Home, brake: Option<Brake>) -> request::Observed {
+    pub fn about_request(
+        &self,
+        request: &AccessRequest,
+        home: &Home,
+        brake: Option<Brake>,
+        guards: Standing,
+    ) -> request::Observed {
         let names = target_names(request);
         let namespace = names.first().map(String::as_str).unwrap_or_default();
         request::Observed {
@@ -68,19 +75,16 @@ impl Known {
             left_behind: false,
             home: home.clone(),
             brake,
+            guards,
         }
     }
 
     /// All that is known about a grant.
     pub fn about_grant(&self, grant: &AccessGrant) -> grant::Observed {
         let reference = &grant.spec.request;
-        let name = GrantUid::of(grant).map(|uid| binding::name(&uid)).unwrap_or_default();
         let seen = grant.spec.targets.iter().map(|target| TargetSeen {
             namespace: self.namespace(&target.namespace),
-            binding: self
-                .bindings
-                .get(&ObjectRef::new(&name).within(&target.namespace))
-                .map(|found| found.as_ref().clone()),
+            binding: self.binding(grant, target),
         });
         grant::Observed {
             grant: grant.clone(),
@@ -97,6 +101,13 @@ impl Known {
                 .map(|anchor| self.anchors.seen(&anchor.name))
                 .unwrap_or_default(),
         }
+    }
+
+    /// What has the name of the grant's binding in a namespace.
+    pub fn binding(&self, grant: &AccessGrant, target: &Target) -> Option<RoleBinding> {
+        let name = binding::name(&GrantUid::of(grant)?);
+        let found = self.bindings.get(&ObjectRef::new(&name).within(&target.namespace))?;
+        Some(found.as_ref().clone())
     }
 
     /// Whether any grant that hasn't ended hangs on the anchor of that name.

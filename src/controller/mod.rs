@@ -11,6 +11,7 @@ mod policy;
 mod request;
 mod sweep;
 mod trigger;
+pub mod uninstall;
 mod watch;
 
 use std::fmt::Debug;
@@ -40,6 +41,7 @@ use crate::cluster::anchor::Anchors;
 use crate::cluster::brakes::Brakes;
 use crate::cluster::call::{CallError, LIMIT};
 use crate::cluster::clock::Clock;
+use crate::cluster::guards::Guards;
 use crate::cluster::lease::{Election, Leadership};
 use crate::cluster::newest::Newest;
 use crate::cluster::precedence::Precedence;
@@ -68,6 +70,8 @@ pub struct Context {
     precedence: Arc<Precedence>,
     brakes: Arc<Brakes>,
     leadership: Arc<Leadership>,
+    uninstalling: bool,
+    guards: Arc<Guards>,
     overdue: Overdue,
     desks: Arc<Desks>,
 }
@@ -99,6 +103,8 @@ pub struct Parts {
     pub brakes: Arc<Brakes>,
     /// Whether it is this replica that grants.
     pub leadership: Arc<Leadership>,
+    /// Whether all access is to end, because Curfew is being uninstalled.
+    pub uninstalling: bool,
 }
 
 /// Runs all controllers until `stop` is done and what was begun is finished. A controller or watch that ends by itself ends them all.
@@ -111,6 +117,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         health,
         brakes,
         leadership,
+        uninstalling,
     } = parts;
     let leases = Api::<Lease>::namespaced(client.clone(), &home.namespace);
     let mut election = Election::new(&leadership, leases, clock.clone());
@@ -145,12 +152,15 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         home: home.clone(),
     });
     let precedence = Arc::new(Precedence::default());
+    let guards = Arc::new(Guards::new(client.clone(), Arc::clone(&brakes), clock.clone()));
     let context = Arc::new(Context {
         announcer: Announcer::new(client.clone(), Arc::clone(&precedence)),
         reads: Reads::new(client.clone()),
         precedence,
         brakes: Arc::clone(&brakes),
         leadership: Arc::clone(&leadership),
+        uninstalling,
+        guards: Arc::clone(&guards),
         overdue: Overdue::default(),
         desks: Arc::clone(&desks),
         known: Known {
@@ -217,13 +227,14 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         told(bindings, &desks, &health, Desks::binding),
         told(cluster_roles, &desks, &health, Desks::cluster_role),
         told(roles, &desks, &health, Desks::role),
+        told(namespaces, &desks, &health, Desks::namespace),
         told(jobs, &desks, &health, move |desks, change| {
             metrics.anchors(anchors.len());
             desks.job(change);
         }),
         told(services, &desks, &health, Desks::service),
-        told(namespaces, &desks, &health, Desks::namespace),
-        released(brakes, Arc::clone(&desks)).boxed(),
+        Arc::clone(&guards).watch().boxed(),
+        released(brakes, guards, Arc::clone(&desks)).boxed(),
         leading(leadership.beginnings(), desks).boxed(),
         election.run().boxed(),
         sweep_of_the_start(Arc::clone(&context), || health.swept()).boxed(),
@@ -257,13 +268,19 @@ fn told<K: Kind>(
         .boxed()
 }
 
-/// Whenever a brake is pulled or released, everything is looked at: what waited may go on, and what waits is to say why.
-async fn released(brakes: Arc<Brakes>, desks: Arc<Desks>) -> &'static str {
-    let mut changes = brakes.changes();
-    while changes.changed().await.is_ok() {
+/// Whenever a brake is pulled or released, or the guards are others, everything is looked at: what waited may go on, and what waits is to say why.
+async fn released(brakes: Arc<Brakes>, guards: Arc<Guards>, desks: Arc<Desks>) -> &'static str {
+    let (mut of_brakes, mut of_guards) = (brakes.changes(), guards.changes());
+    loop {
+        let changed = tokio::select! {
+            changed = of_brakes.changed() => changed.is_ok(),
+            changed = of_guards.changed() => changed.is_ok(),
+        };
+        if !changed {
+            return "brakes";
+        }
         desks.all();
     }
-    "brakes"
 }
 
 /// Whenever this replica begins to grant, everything is looked at: what the one before it has left, and what was asked for meanwhile.

@@ -48,25 +48,30 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
         return Ok(Action::await_change());
     };
     let mut plan = decide(&observed, context.now());
+    if gives(&plan, &observed) {
+        // Read after the words: whichever of them was written while a guard was away, this guard is another one by now.
+        observed.guards = context.guards.afresh().await?;
+        observed.brake = context.brakes.pulled();
+        plan = decide(&observed, context.now());
+    }
+    // No watch tells that an anchor can be had again.
+    let mut again = None;
     if let Plan::Grant { spec, dead_mans_switch } = plan {
         match hung(*spec, dead_mans_switch, &context).await? {
             Hung::Granted(spec) => observed.grant = Some(create(&context, *spec).await?),
-            Hung::Braked(brake) => observed.brake = Some(brake),
+            Hung::Braked(brake) => {
+                observed.brake = Some(brake);
+                again = Some(context.now() + AGAIN);
+            }
             // That took its time: what was decided is read and decided again.
             Hung::Tried => return Ok(Action::requeue(Duration::ZERO)),
         }
         plan = decide(&observed, context.now());
     }
-    let braked = observed.brake.is_some();
     match plan {
         Plan::Publish { status, wake } => {
             publish(&context, &observed.request, *status).await?;
-            // No watch tells that an anchor can be had again.
-            let wake = if braked {
-                wake.min(Some(context.now() + AGAIN))
-            } else {
-                wake
-            };
+            let wake = [wake, again].into_iter().flatten().min();
             Ok(wake.map_or_else(Action::await_change, |moment| context.at(moment)))
         }
         // A grant is never created twice in one go: whatever asks for it is looked at afresh.
@@ -113,20 +118,32 @@ async fn hung(spec: AccessGrantSpec, wanted: DeadMansSwitch, context: &Context) 
     })
 }
 
+/// Whether it leads to access: by a grant, or by the seal of one that was made before.
+fn gives(plan: &Plan, observed: &Observed) -> bool {
+    match plan {
+        Plan::Rest => false,
+        Plan::Grant { .. } => true,
+        Plan::Publish { status, wake: _ } => {
+            let before = observed.request.status.as_ref();
+            status.seal.is_some() && before.is_none_or(|before| before.seal.is_none())
+        }
+    }
+}
+
 /// What is known is enough to see that nothing has changed, and to tell how a granted access is doing. It is not enough to offer, grant or end anything.
 fn known_is_enough(request: &AccessRequest, context: &Context) -> Option<(AccessRequestStatus, Option<DateTime<Utc>>)> {
-    let Plan::Publish { status, wake } = decide(
-        &context
-            .known
-            .about_request(request, &context.home, context.brakes.pulled()),
-        context.now(),
-    ) else {
+    let Plan::Publish { status, wake } = decide(&known(request, context), context.now()) else {
         return None;
     };
     let is_told_already = request.status.as_ref() == Some(&status);
     let only_tells = request.status.as_ref().is_some_and(|before| before.seal.is_some())
         && !status.phase.is_some_and(RequestPhase::is_final);
     (is_told_already || only_tells).then_some((*status, wake))
+}
+
+fn known(request: &AccessRequest, context: &Context) -> Observed {
+    let (guards, brake) = (context.guards.standing(), context.brakes.pulled());
+    context.known.about_request(request, &context.home, brake, guards)
 }
 
 fn phase(request: &AccessRequest) -> Option<RequestPhase> {
@@ -136,9 +153,7 @@ fn phase(request: &AccessRequest) -> Option<RequestPhase> {
 /// Reads what the decision needs, side by side, the request itself included: a denial may have been stored since the watch showed it. `None`: it is gone,
 /// or sealed meanwhile, and the watch will tell. A sealed request only follows its grant.
 async fn observe(request: &AccessRequest, context: &Context) -> Result<Option<Observed>, CallError> {
-    let mut observed = context
-        .known
-        .about_request(request, &context.home, context.brakes.pulled());
+    let mut observed = known(request, context);
     if let Some(seal) = request.status.as_ref().and_then(|status| status.seal.as_ref()) {
         (observed.grant, observed.left_behind) = look_for_grant(request, seal, context).await?;
         return Ok(Some(observed));
@@ -164,6 +179,7 @@ async fn observe(request: &AccessRequest, context: &Context) -> Result<Option<Ob
         role,
         targets,
         // Again: a guard may have gone while the rest was read.
+        guards: context.guards.standing(),
         brake: context.brakes.pulled(),
         ..observed
     }))

@@ -134,6 +134,7 @@ fn parts(server: &Server) -> Parts {
         health: Arc::new(Health::new(Arc::clone(&brakes))),
         brakes,
         leadership,
+        uninstalling: false,
     }
 }
 

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use super::anchor::Until;
 use super::facts::{Home, NamespaceFacts, RoleFacts};
 use super::grant::{self, GrantUid};
+use super::guard::Standing;
 use super::{anchor, binding, request};
 use crate::api::condition::{self, Finding};
 use crate::api::{
@@ -220,6 +221,10 @@ pub fn observed() -> request::Observed {
             namespace: "curfew-system".into(),
         },
         brake: None,
+        guards: Standing {
+            epoch: Some("epoch".into()),
+            in_force: true,
+        },
     }
 }
 
@@ -331,6 +336,7 @@ pub fn grant_observed() -> grant::Observed {
         left_behind: _,
         home: _,
         brake: _,
+        guards: _,
     } = sealed();
     let seen = |namespace| grant::TargetSeen {
         namespace: Some(namespace),

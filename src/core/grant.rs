@@ -121,6 +121,11 @@ pub fn due(grant: &AccessGrant, now: DateTime<Utc>) -> Option<Why> {
         .then(|| Why::new(EndReason::GrantDeleted, "the AccessGrant is being deleted"))
 }
 
+/// Why every grant ends when Curfew goes.
+pub fn uninstalled() -> Why {
+    Why::new(EndReason::Uninstalled, "Curfew was uninstalled")
+}
+
 /// All that the fate of a grant depends on, as it was read a moment ago.
 #[derive(Clone, Debug)]
 pub struct Observed {
@@ -470,6 +475,7 @@ pub fn ended_reason(reason: EndReason) -> &'static str {
         EndReason::TargetGone => "TargetGone",
         EndReason::BindFailed => "BindFailed",
         EndReason::AnchorBroken => "AnchorBroken",
+        EndReason::Uninstalled => "Uninstalled",
     }
 }
 

@@ -19,6 +19,11 @@ pub const LOOK: Duration = Duration::from_secs(2);
 /// How long after a failed call the next one is made.
 pub const RETRY: Duration = Duration::from_secs(1);
 
+/// The holder of a Lease that was taken to end everything is called so, and something after it.
+pub const UNINSTALLING: &str = "uninstalling-";
+/// How long such a Lease is left to its holder by those who saw it take it: by then they are gone, or the uninstallation has failed.
+pub const UNINSTALLED: Duration = Duration::from_secs(300);
+
 /// How long this process has run.
 pub type Moment = Duration;
 
@@ -45,6 +50,8 @@ struct Seen {
     holder: Option<String>,
     /// Whether nobody can be granting under it: it was given up, or never seen. One that was deleted isn't free: its holder may not know yet.
     is_free: bool,
+    /// Whether this replica saw it being taken to end everything. One that begins afterwards belongs to a new installation.
+    is_uninstalling: bool,
     /// When it was first seen to be so. It may have been so for longer.
     since: Moment,
 }
@@ -59,6 +66,8 @@ pub struct Candidate {
     /// When the last renewal that is known to have succeeded was begun.
     renewed: Option<Moment>,
     gave_up: bool,
+    /// It takes the Lease from whoever holds it, and grants nothing by it: that keeps the others from granting.
+    takes_over: bool,
 }
 
 impl Candidate {
@@ -71,7 +80,21 @@ impl Candidate {
             not_before: Moment::ZERO,
             renewed: None,
             gave_up: false,
+            takes_over: false,
         }
+    }
+
+    /// One that takes the Lease at once, so that nobody grants any more. It must not grant either: the one before it may, for as long as [`VALID`].
+    pub fn uninstalling(identity: &str) -> Self {
+        Self {
+            takes_over: true,
+            ..Self::new(format!("{UNINSTALLING}{identity}"))
+        }
+    }
+
+    /// What it is called.
+    pub fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// Whether this replica may grant now.
@@ -100,12 +123,16 @@ impl Candidate {
             version,
             holder,
             is_free,
+            is_uninstalling,
             since,
         } = seen;
-        let write_from = if *is_free {
+        let is_mine = holder.as_ref() == Some(&self.identity);
+        let write_from = if *is_free || (self.takes_over && !is_mine) {
             now
-        } else if holder.as_ref() == Some(&self.identity) {
+        } else if is_mine {
             self.renewed.map_or(now, |renewed| renewed + RENEW)
+        } else if *is_uninstalling {
+            *since + UNINSTALLED
         } else {
             *since + DURATION
         };
@@ -130,10 +157,15 @@ impl Candidate {
         let version = Some(version);
         let unchanged = self.seen.as_ref().filter(|seen| seen.version == version);
         let since = unchanged.map_or(now, |seen| seen.since);
+        let was_uninstalling = self.seen.as_ref().map(|seen| seen.is_uninstalling);
+        let is_taken = holder.as_ref().is_some_and(|holder| holder.starts_with(UNINSTALLING));
+        let was_another = self.seen.as_ref().is_some_and(|seen| seen.holder != holder);
+        let is_uninstalling = is_taken && (was_another || was_uninstalling == Some(true));
         self.look_at = if is_mine { Moment::MAX } else { now + LOOK };
         self.seen = Some(Seen {
             version,
             is_free: holder.is_none(),
+            is_uninstalling,
             holder,
             since,
         });
@@ -148,6 +180,7 @@ impl Candidate {
             version: None,
             holder: None,
             is_free: is_first,
+            is_uninstalling: false,
             since: now,
         }));
         self.look_at = now + LOOK;
@@ -163,6 +196,7 @@ impl Candidate {
             version,
             holder: Some(self.identity.clone()),
             is_free: false,
+            is_uninstalling: false,
             since: now,
         });
         self.renewed = Some(begun);
@@ -183,9 +217,12 @@ impl Candidate {
     pub fn give_up(&mut self) -> bool {
         self.gave_up = true;
         self.renewed = None;
-        self.seen
-            .as_ref()
-            .is_some_and(|seen| seen.holder.as_ref() == Some(&self.identity))
+        // Who took it so that nobody grants leaves it so.
+        !self.takes_over
+            && self
+                .seen
+                .as_ref()
+                .is_some_and(|seen| seen.holder.as_ref() == Some(&self.identity))
     }
 }
 

@@ -11,6 +11,7 @@ pub mod facts;
 #[cfg(test)]
 mod fixture;
 pub mod grant;
+pub mod guard;
 pub mod hazard;
 pub mod identity;
 pub mod lease;

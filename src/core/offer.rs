@@ -24,6 +24,8 @@ pub struct Terms<'a> {
     pub role: &'a RoleFacts,
     /// The namespaces.
     pub targets: &'a [NamespaceFacts],
+    /// The guards that attest who speaks: a word spoken while they were away is about another offer.
+    pub guards: &'a str,
 }
 
 #[derive(Serialize)]
@@ -32,6 +34,7 @@ struct Written<'a> {
     policy: (&'a str, &'a AccessPolicySpec),
     role: (String, &'a str, &'a [PolicyRule]),
     targets: Vec<Target>,
+    guards: &'a str,
 }
 
 /// The offer's digest: SHA-256, 64 hex characters.
@@ -41,6 +44,7 @@ pub fn digest(terms: Terms<'_>) -> String {
         policy,
         role: RoleFacts { reference, uid, rules },
         targets,
+        guards,
     } = terms;
     let request = AccessRequestSpec {
         decisions: vec![],
@@ -51,6 +55,7 @@ pub fn digest(terms: Terms<'_>) -> String {
         policy,
         role: (reference.to_string(), uid, rules),
         targets: targets.iter().map(target).collect(),
+        guards,
     })
 }
 
@@ -84,7 +89,7 @@ pub fn target(namespace: &NamespaceFacts) -> Target {
 }
 
 /// Structs and maps of strings always serialise. If one didn't, the digest would be empty, and no approval counts for an empty digest.
-fn sha256(value: &impl Serialize) -> String {
+pub(super) fn sha256(value: &impl Serialize) -> String {
     serde_json::to_vec(value)
         .map(|written| {
             Sha256::digest(&written)

@@ -12,6 +12,8 @@ use self::assess::{Assessment, Offered, assess, name_of, policy_of};
 use self::status::Draft;
 use super::approval::{self, Outcome, Rules, Weighing};
 use super::facts::{Brake, Home, NamespaceFacts, RoleFacts};
+use super::guard::Standing;
+use super::policy::Obstacle;
 use super::{grant, hazard, offer, policy};
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, DeadMansSwitch, EndReason,
@@ -38,6 +40,8 @@ pub struct Observed {
     pub home: Home,
     /// Why nothing may be granted now, if so.
     pub brake: Option<Brake>,
+    /// How the guards stand that attest who spoke.
+    pub guards: Standing,
 }
 
 /// What is to be done.
@@ -92,7 +96,14 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
         .map(|policy| approval::revokers(&policy.spec))
         .unwrap_or_default();
     let weighing = weigh(&assessment, policy, observed, &revokers);
-    let draft = draft.with_words(weighing.effects);
+    // Until the guards were seen it isn't known which words are about the offer that stands. What was said of them stays, and only an end is told.
+    let unseen = observed.guards.epoch.is_none();
+    let is_final = matches!(weighing.outcome, Outcome::Denied { .. } | Outcome::Revoked { .. });
+    let draft = if unseen && !is_final {
+        draft
+    } else {
+        draft.with_words(weighing.effects)
+    };
     match &weighing.outcome {
         Outcome::Denied { by } => return draft.ended_by_word(RequestPhase::Denied, *by),
         Outcome::Revoked { by, by_requester: true } => return draft.ended_by_word(RequestPhase::Withdrawn, *by),
@@ -117,9 +128,13 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
             "NotDecided",
             format!("nobody decided it before {}", time::written(ttl_ends)),
         ),
+        _ if unseen => draft.published(Some(ttl_ends)),
+        (Assessment::Offered(offered), _) if !observed.guards.in_force && draft.is_new(&offered) => {
+            draft.blocked(not_in_force(observed), revokers, ttl_ends)
+        }
         (Assessment::Offered(offered), Outcome::Approved { by }) => {
-            if let Some(brake) = &observed.brake {
-                return draft.braked(&offered, revokers, &observed.targets, brake, ttl_ends);
+            if let Some(brake) = stopped(observed) {
+                return draft.braked(&offered, revokers, &observed.targets, &brake, ttl_ends);
             }
             let spec = grant_spec(observed, &offered, &by, revokers.clone());
             match &observed.grant {
@@ -155,6 +170,24 @@ fn is_as_decided(grant: &AccessGrant, decided: AccessGrantSpec, offered: &Offere
                 no_anchor: no_anchor.clone(),
                 ..decided
             }
+}
+
+/// Why nothing may be granted now, if so.
+fn stopped(observed: &Observed) -> Option<Brake> {
+    let unproven = || Brake {
+        reason: "GuardsUnknown",
+        message: "the guards that attest who speaks changed a moment ago and are being tried out".to_owned(),
+    };
+    let by_guards = || (!observed.guards.in_force).then(unproven);
+    observed.brake.clone().or_else(by_guards)
+}
+
+/// A new offer waits until the guards are known to be in force: a word about it that was spoken earlier could be anybody's.
+fn not_in_force(observed: &Observed) -> Obstacle {
+    let (reason, why) = stopped(observed)
+        .map(|Brake { reason, message }| (reason, message))
+        .unwrap_or_default();
+    Obstacle::new(reason, format!("nothing is offered or granted at present: {why}"))
 }
 
 /// The moment at which an undecided request ends.
@@ -280,6 +313,7 @@ fn ended_as(reason: EndReason) -> RequestPhase {
         | EndReason::RoleChanged
         | EndReason::PolicyChanged
         | EndReason::AnchorBroken
+        | EndReason::Uninstalled
         | EndReason::TargetGone => RequestPhase::Revoked,
         EndReason::BindFailed => RequestPhase::Failed,
     }

@@ -6,7 +6,7 @@ use curfew::api::{AccessGrant, AccessRequest, EndReason, RequestPhase, Verdict, 
 use curfew::core::grant::{deadline, name as grant_name};
 use curfew_testbed::{AuditEvent, Component};
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::api::rbac::v1::Role;
+use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
 use k8s_openapi::jiff::SignedDuration;
 use kube::api::DeleteParams;
 use kube::{Api, ResourceExt};
@@ -28,6 +28,7 @@ pub fn cases() -> Vec<Case> {
             case_50_a_finalizer_on_a_deleted_request_holds_no_access,
             case_69_after_the_end_the_objects_say_who_what_when_and_by_whose_word;
         Shipped [AuditLog]: case_65_a_whole_life_is_nine_writes_in_the_order_that_is_promised;
+        Alone []: rights_that_were_taken_from_the_operator_hold_up_no_end;
         Alone [OperatorProcess, AuditLog]:
             case_41_stopped_across_a_deadline_everything_overdue_is_gone_before_it_says_that_it_is_ready,
             case_43_killed_in_mid_grant_the_deadline_is_the_same_and_nothing_is_granted_again,
@@ -323,6 +324,32 @@ fn told(event: &AuditEvent) -> String {
         .flatten()
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// All but the right to delete bindings and to say so. What it watches already goes on being shown.
+async fn rights_that_were_taken_from_the_operator_hold_up_no_end(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let short = scene
+        .granted(&scene.request_with("short", json!({"duration": "20s"})))
+        .await;
+    let long = scene.granted(&scene.request("long")).await;
+    let roles = Api::<ClusterRole>::all(scene.cluster().admin().client().unwrap());
+    let few = json!({"rules": [
+        {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["rolebindings"], "verbs": ["delete"]},
+        {"apiGroups": ["curfew.dev"], "resources": ["accessgrants/status"], "verbs": ["update"]},
+    ]});
+    merges(&roles, "curfew:operator", few).await.unwrap();
+    let operator = scene.world.installation.operator_user().await.unwrap();
+    eventually("the operator may no longer read", async || {
+        !operator.can("get", "accessrequests.curfew.dev", None).await.unwrap()
+    })
+    .await;
+    scene.said(&scene.bob, "long", "revoke").await;
+    for (grant, reason) in [(&long, EndReason::Revoked), (&short, EndReason::Expired)] {
+        let ended = scene.grant_ended(grant).await;
+        assert_eq!(ended.status.unwrap().end.unwrap().reason, reason);
+    }
+    scene.has_no_access().await;
 }
 
 /// kube-controller-manager is away, so that nobody else ends anything. One grant's deadline comes while nothing runs, the other is deleted meanwhile.

@@ -2,10 +2,11 @@
 //!
 //! Mallory is an admin of the namespace here, with all that Kubernetes' own role `admin` allows.
 
-use curfew::api::{AccessGrant, EndReason, GrantPhase, RequestPhase, condition, time};
+use curfew::api::{AccessGrant, AccessRequest, EndReason, GrantPhase, RequestPhase, condition, time};
 use curfew::cluster::read::Reads;
 use curfew::core::facts::Home;
 use curfew::core::grant::name as grant_name;
+use curfew::core::guard::Standing;
 use curfew::core::request::{self, Observed, Plan};
 use curfew_testbed::Component;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::scene::{Scene, creates, merges, refused};
 use crate::tools::{eventually, watched};
-use crate::world::{Case, cases};
+use crate::world::{Case, Setting, cases};
 
 pub fn cases() -> Vec<Case> {
     cases![
@@ -25,7 +26,7 @@ pub fn cases() -> Vec<Case> {
             case_55_a_binding_that_the_namespace_admin_deletes_is_not_made_again,
             a_grant_that_is_deleted_takes_its_binding_along_however_it_is_deleted,
             a_namespace_that_is_deleted_with_its_request_ends_the_grant_and_is_not_held_up;
-        Unreserved []:
+        InTurn []:
             case_54_subjects_added_to_a_binding_end_its_grant_and_all_lose_access,
             case_55_a_binding_that_is_replaced_ends_its_grant_and_the_foreign_one_stays,
             case_56_labels_annotations_or_owners_changed_on_a_binding_end_its_grant,
@@ -261,6 +262,9 @@ async fn a_grant_that_is_deleted_takes_its_binding_along_however_it_is_deleted(s
         }
     }
     assert_eq!(scene.bindings().await.len(), all.len());
+    if scene.world.setting == Setting::InTurn {
+        unreserved(&scene).await;
+    }
     for way in ways {
         let of_this_way = all.iter().filter(|(its, ..)| *its == way);
         let mut delete = vec![
@@ -326,14 +330,23 @@ async fn a_namespace_that_is_deleted_with_its_request_ends_the_grant_and_is_not_
     assert!(!lists_configmaps(&scene, &scene.alice).await);
 }
 
+/// Takes the guard away that reserves Curfew's bindings: what is under it must hold without it. Nothing is granted after that.
+async fn unreserved(scene: &Scene) {
+    scene.world.remove_guard("curfew-reserved").await;
+}
+
 /// Each of these changes ends the grant of the binding that it was made to, says what was done, and leaves nobody with access.
 async fn each_ends_its_grant(scene: &Scene, which: &[&str]) {
     scene.namespace_admin().await;
     scene.has_policy(&scene.policy()).await;
     let bindings = scene.of::<RoleBinding>(&scene.mallory);
     let shelf = shelf(scene).await;
+    let mut granted = vec![];
     for request in which {
-        let grant = scene.quickly_granted(&scene.request(request)).await;
+        granted.push((request, scene.quickly_granted(&scene.request(request)).await));
+    }
+    unreserved(scene).await;
+    for (request, grant) in granted {
         let (_, change, says) = changes(scene, &grant, &shelf)
             .into_iter()
             .find(|(its, ..)| its == request)
@@ -344,9 +357,11 @@ async fn each_ends_its_grant(scene: &Scene, which: &[&str]) {
         assert!(end.message.ends_with(says), "{request}: {}", end.message);
         let request = scene.request_in(request, RequestPhase::Revoked).await;
         assert_eq!(request.status.unwrap().message, Some(end.message));
-        scene.has_no_access().await;
+        let left = scene.role_bindings().get_opt(&binding_name(&grant)).await.unwrap();
+        assert_eq!(left, None, "the binding is there");
         assert!(!lists_configmaps(scene, &scene.carol).await, "carol has access");
     }
+    scene.has_no_access().await;
     let log = scene.cluster().audit_log().unwrap();
     let all_gone = scene.operator_writes();
     for changed in log.iter().filter(|event| {
@@ -390,6 +405,7 @@ async fn case_55_a_binding_that_is_replaced_ends_its_grant_and_the_foreign_one_s
     scene.has_policy(&scene.policy()).await;
     let grant = scene.quickly_granted(&scene.request("look")).await;
     let (name, bindings) = (binding_name(&grant), scene.of::<RoleBinding>(&scene.mallory));
+    unreserved(&scene).await;
     bindings.delete(&name, &DeleteParams::default()).await.unwrap();
     let placed = creates(&scene.mallory, &foreign(&scene, &name)).await.unwrap();
     let end = scene.grant_ended(&grant).await.status.unwrap().end.unwrap();
@@ -406,6 +422,7 @@ async fn case_57_a_foreign_binding_that_looks_a_little_like_ours_stays(scene: Sc
     scene.namespace_admin().await;
     scene.has_policy(&scene.policy()).await;
     let grant = scene.quickly_granted(&scene.request("look")).await;
+    unreserved(&scene).await;
     let (live, nobodys) = (grant.uid().unwrap(), "22222222-2222-2222-2222-222222222222");
     let owned_otherwise = shelf(&scene).await;
     let own_grant =
@@ -466,14 +483,14 @@ async fn case_57_a_foreign_binding_that_looks_a_little_like_ours_stays(scene: Sc
     }
 }
 
-/// What the operator would do next with a request, done as the operator: the grant, and nothing after it.
+/// What the operator would do next with a request, done as the operator: the grant and the seal, and nothing after it.
 async fn granted_and_then_stopped(scene: &Scene, name: &str) -> AccessGrant {
     let reads = Reads::new(scene.cluster().admin().client().unwrap());
     let request = scene.request_now(name).await;
     let role = reads.role(&request.spec.role, &scene.namespace).await.unwrap();
     let target = reads.namespace(&scene.namespace).await.unwrap();
     let now = time::from_kubernetes(request.metadata.creation_timestamp.as_ref().unwrap()).unwrap();
-    let observed = Observed {
+    let mut observed = Observed {
         policies: reads.policies().await.unwrap(),
         role,
         targets: target.into_iter().collect(),
@@ -483,6 +500,10 @@ async fn granted_and_then_stopped(scene: &Scene, name: &str) -> AccessGrant {
             namespace: scene.world.installation.namespace().into(),
         },
         brake: None,
+        guards: Standing {
+            epoch: Some(scene.world.epoch().await),
+            in_force: true,
+        },
         request,
     };
     let plan = request::decide(&observed, now);
@@ -491,14 +512,28 @@ async fn granted_and_then_stopped(scene: &Scene, name: &str) -> AccessGrant {
     };
     let grant = AccessGrant::new(&grant_name(&observed.request.uid().unwrap()), *spec);
     let operator = scene.world.installation.operator_user().await.unwrap();
-    Api::all(operator.client().unwrap())
+    let grant: AccessGrant = Api::all(operator.client().unwrap())
         .create(&PostParams::default(), &grant)
         .await
-        .unwrap()
+        .unwrap();
+    observed.grant = Some(grant.clone());
+    let Plan::Publish { status, wake: _ } = request::decide(&observed, now) else {
+        panic!("not to be sealed")
+    };
+    assert!(status.seal.is_some(), "{status:?}");
+    let sealed = AccessRequest {
+        status: Some(*status),
+        ..observed.request
+    };
+    let requests = scene.of::<AccessRequest>(&operator);
+    requests
+        .replace_status(name, &PostParams::default(), &sealed)
+        .await
+        .unwrap();
+    grant
 }
 
 async fn case_53_a_foreign_binding_that_has_our_name_already_is_neither_used_nor_deleted(scene: Scene) {
-    scene.world.remove_guard("curfew-reserved").await;
     let operator = scene.world.installation.operator().unwrap();
     scene.namespace_admin().await;
     // Its grants are made here by hand, without an anchor.
@@ -509,16 +544,20 @@ async fn case_53_a_foreign_binding_that_has_our_name_already_is_neither_used_nor
         scene.quickly_asked(&scene.request(request)).await;
     }
     operator.stop().await.unwrap();
-    let mut placed = vec![];
+    let (mut granted, mut placed) = (vec![], vec![]);
     for request in ["look", "same"] {
         scene.decides(&scene.bob, request, "approve").await.unwrap();
-        let grant = granted_and_then_stopped(&scene, request).await;
+        granted.push((request, granted_and_then_stopped(&scene, request).await));
+    }
+    unreserved(&scene).await;
+    for (request, grant) in granted {
         // One is for somebody else; the other is for alice herself, so that it would serve, and has no deadline on it.
         let subject = if request == "look" { &scene.carol } else { &scene.alice };
         let binding = scene.binding(&binding_name(&grant), ("Role", "reader"), user(subject));
         placed.push((request, grant, creates(&scene.mallory, &binding).await.unwrap()));
     }
-    operator.start().await.unwrap();
+    operator.spawn().unwrap();
+    scene.world.put_guards_back().await;
     for (request, grant, binding) in placed {
         let ended = scene.grant_ended(&grant).await;
         let status = ended.status.unwrap();
@@ -563,8 +602,8 @@ async fn what_was_done_to_bindings_while_the_operator_was_away_is_dealt_with_whe
     scene.has_no_access().await;
 
     // What a foreign finalizer holds and the operator can't take off still gives access, and nothing says otherwise.
-    scene.world.remove_guard("curfew-reserved").await;
     let held = scene.quickly_granted(&scene.request("held")).await;
+    unreserved(&scene).await;
     let roles: Api<ClusterRole> = Api::all(admin.client().unwrap());
     let full = roles.get("curfew:operator").await.unwrap().rules.unwrap();
     let mut crippled = full.clone();
@@ -616,11 +655,13 @@ async fn what_was_done_to_bindings_while_the_operator_was_away_is_dealt_with_whe
     scene.has_no_access().await;
 
     // A finalizer put on while nobody looked, and a deadline that passed: ended as soon as somebody looks.
+    scene.world.put_guards_back().await;
     let late = scene
         .quickly_granted(&scene.request_with("late", json!({"duration": "3s"})))
         .await;
     let replaced = scene.quickly_granted(&scene.request("replaced")).await;
     operator.stop().await.unwrap();
+    unreserved(&scene).await;
     merges(
         &bindings,
         &binding_name(&late),
@@ -645,7 +686,8 @@ async fn what_was_done_to_bindings_while_the_operator_was_away_is_dealt_with_whe
     )
     .await
     .unwrap();
-    operator.start().await.unwrap();
+    // A guard is away, so it is not ready and grants nothing. It ends all the same.
+    operator.spawn().unwrap();
     assert_eq!(
         scene.grant_ended(&late).await.status.unwrap().end.unwrap().reason,
         EndReason::Expired

@@ -398,7 +398,7 @@ async fn the_operator_explains_each_of_its_options(scene: Scene) {
 async fn a_wrong_option_or_value_is_named_in_one_sentence(scene: Scene) {
     let wrong = [
         ("--nonsense", "unexpected argument '--nonsense'", ""),
-        ("nonsense", "unexpected argument 'nonsense'", ""),
+        ("nonsense", "unrecognized subcommand 'nonsense'", ""),
         ("--listen=here", "invalid value 'here' for '--listen", ""),
         (
             "--log-format=xml",

@@ -18,6 +18,7 @@ mod course;
 mod denial;
 mod ending;
 mod foreign;
+mod guards;
 mod identity;
 mod kubectl;
 mod policy;
@@ -25,6 +26,7 @@ mod replicas;
 mod scene;
 mod simultaneous;
 mod tools;
+mod uninstall;
 mod world;
 
 use std::process::ExitCode;
@@ -45,11 +47,13 @@ fn main() -> ExitCode {
         denial::cases(),
         ending::cases(),
         foreign::cases(),
+        guards::cases(),
         identity::cases(),
         kubectl::cases(),
         policy::cases(),
         replicas::cases(),
         simultaneous::cases(),
+        uninstall::cases(),
     ];
     let trials: Vec<Trial> = cases.into_iter().flatten().map(world::Case::trial).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);

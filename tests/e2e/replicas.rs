@@ -174,8 +174,11 @@ async fn a_lease_that_can_no_longer_be_renewed_stops_granting_and_never_an_end(s
         scene.cluster().admin().client().unwrap(),
         scene.world.installation.namespace(),
     );
-    let mut right = rights.get("operator").await.unwrap();
-    rights.delete("operator", &DeleteParams::default()).await.unwrap();
+    let mut right = rights.get("curfew:operator").await.unwrap();
+    rights
+        .delete("curfew:operator", &DeleteParams::default())
+        .await
+        .unwrap();
     eventually("the operator no longer grants", async || !leads(operator).await).await;
     assert_eq!(
         holder(&leases(&scene).get("curfew").await.unwrap()),

@@ -4,11 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::LazyLock;
 
+use curfew::core::guard::{Mark, epoch};
 use curfew_testbed::{Capability, Cluster, InstallOptions, Installation, Kind, OperatorOptions, Options};
 use libtest_mimic::Trial;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::scene::Scene;
 
@@ -43,8 +44,8 @@ pub enum Setting {
     Shipped,
     /// As shipped, on a server that serves the APIs of Kubernetes 1.34: it doesn't stamp, and records are written as the plugin will.
     Older,
-    /// Without the policy that reserves Curfew's bindings: what is under it must hold without it.
-    Unreserved,
+    /// As shipped, and one test at a time: each may change guards and take them away, and they are put back before the next.
+    InTurn,
     /// A cluster for a single test, which may break what it likes.
     Alone,
 }
@@ -57,6 +58,8 @@ pub struct World {
     pub cluster: Cluster,
     /// The product.
     pub installation: Installation,
+    /// Its guards, as they were installed.
+    guards: Vec<Value>,
 }
 
 impl World {
@@ -68,7 +71,7 @@ impl World {
     async fn start(setting: Setting) -> World {
         let options = match setting {
             Setting::Older => Options::emulating("1.34"),
-            Setting::Shipped | Setting::Unreserved | Setting::Alone => Options::default(),
+            Setting::Shipped | Setting::InTurn | Setting::Alone => Options::default(),
         };
         let cluster = Cluster::start(options).await.unwrap_or_else(|error| panic!("{error}"));
         let roles = cluster
@@ -91,15 +94,14 @@ impl World {
         let installation = Installation::install(&cluster, options)
             .await
             .unwrap_or_else(|error| panic!("{error}"));
+        let guards = guards(&cluster).await;
         let world = World {
             setting,
             cluster,
             installation,
+            guards,
         };
         world.wait_for_guards().await;
-        if setting == Setting::Unreserved {
-            world.remove_guard("curfew-reserved").await;
-        }
         world
     }
 
@@ -140,6 +142,62 @@ impl World {
             .succeeded()
     }
 
+    /// The epoch of the guards, as the operator computes it.
+    pub async fn epoch(&self) -> String {
+        let marks: Vec<Mark> = guards(&self.cluster)
+            .await
+            .iter()
+            .map(|guard| Mark {
+                kind: serde_json::from_value(guard["kind"].clone()).unwrap(),
+                name: guard["metadata"]["name"].as_str().unwrap().into(),
+                uid: guard["metadata"]["uid"].as_str().unwrap().into(),
+                generation: guard["metadata"]["generation"].as_i64().unwrap(),
+            })
+            .collect();
+        epoch(&marks)
+    }
+
+    /// A guard as it was installed, in the form in which it can be written again.
+    pub fn guard(&self, kind: &str, name: &str) -> Value {
+        let mut guards = self.guards.iter();
+        let guard = guards.find(|guard| guard["kind"] == kind && guard["metadata"]["name"] == name);
+        written(guard.unwrap_or_else(|| panic!("there is no {kind} {name}")))
+    }
+
+    /// Every guard is put back as it was installed, what tests put beside them goes, and access is granted again.
+    pub async fn put_guards_back(&self) {
+        let admin = self.cluster.admin();
+        let now = guards(&self.cluster).await;
+        for guard in &self.guards {
+            let same = |other: &&Value| {
+                other["kind"] == guard["kind"] && other["metadata"]["name"] == guard["metadata"]["name"]
+            };
+            let (verb, again) = match now.iter().find(same) {
+                Some(now) if now["spec"] == guard["spec"] => continue,
+                Some(now) => {
+                    let mut again = written(guard);
+                    again["metadata"]["resourceVersion"] = now["metadata"]["resourceVersion"].clone();
+                    ("replace", again)
+                }
+                None => ("create", written(guard)),
+            };
+            let answer = admin
+                .kubectl_stdin([verb, "-f", "-"], &again.to_string())
+                .await
+                .unwrap();
+            answer.ok().unwrap_or_else(|error| panic!("{error}"));
+        }
+        for kind in ["mutatingadmissionpolicybinding", "mutatingadmissionpolicy"] {
+            let delete = ["delete", kind, "--selector", "e2e=foreign"];
+            admin.kubectl(delete).await.unwrap().ok().unwrap();
+        }
+        let operator = self.installation.operator().unwrap();
+        operator
+            .wait_until_ready()
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+    }
+
     /// Takes a guard's binding away and waits until the API server has stopped heeding it.
     pub async fn remove_guard(&self, name: &str) {
         let admin = self.cluster.admin();
@@ -163,6 +221,51 @@ impl World {
     }
 }
 
+/// All guards that are there: Curfew's admission policies with their bindings, and its CustomResourceDefinitions.
+async fn guards(cluster: &Cluster) -> Vec<Value> {
+    let mut kinds = vec!["validatingadmissionpolicies", "validatingadmissionpolicybindings"];
+    let stamping = ["mutatingadmissionpolicies", "mutatingadmissionpolicybindings"];
+    let served = [
+        "api-resources",
+        "--api-group=admissionregistration.k8s.io",
+        "-o",
+        "name",
+    ];
+    let served = cluster.admin().kubectl(served).await.unwrap().ok().unwrap();
+    kinds.extend(stamping.iter().filter(|kind| served.contains(*kind)));
+    kinds.push("customresourcedefinitions");
+    let get = ["get", &kinds.join(","), "-o", "json"];
+    let list: Value = serde_json::from_str(&cluster.admin().kubectl(get).await.unwrap().ok().unwrap()).unwrap();
+    let is_ours = |object: &&Value| {
+        let name = object["metadata"]["name"].as_str().unwrap();
+        name.starts_with("curfew-") || name.ends_with(".curfew.dev")
+    };
+    let kept = |object: &Value| {
+        let metadata = ["name", "labels", "uid", "generation", "resourceVersion"];
+        let metadata: Map<String, Value> = metadata
+            .iter()
+            .filter_map(|key| Some(((*key).to_owned(), object["metadata"].get(*key)?.clone())))
+            .collect();
+        json!({"apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": metadata, "spec": object["spec"]})
+    };
+    list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(is_ours)
+        .map(kept)
+        .collect()
+}
+
+/// An object without what the API server alone writes.
+fn written(object: &Value) -> Value {
+    let mut object = object.clone();
+    for own in ["uid", "generation", "resourceVersion"] {
+        object["metadata"].as_object_mut().unwrap().remove(own);
+    }
+    object
+}
+
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -172,7 +275,9 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 });
 static SHIPPED: OnceCell<World> = OnceCell::const_new();
 static OLDER: OnceCell<World> = OnceCell::const_new();
-static UNRESERVED: OnceCell<World> = OnceCell::const_new();
+static IN_TURN: OnceCell<World> = OnceCell::const_new();
+/// Held by the test whose turn it is.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 type Run = fn(Scene) -> Pin<Box<dyn Future<Output = ()>>>;
 
@@ -204,7 +309,7 @@ impl Case {
             Setting::Shipped => name.to_owned(),
             Setting::Alone => format!("{name} (on a cluster of its own)"),
             Setting::Older => format!("{name} (on 1.34)"),
-            Setting::Unreserved => format!("{name} (without the guard that reserves bindings)"),
+            Setting::InTurn => format!("{name} (in turn)"),
         };
         let test = move || {
             RUNTIME.block_on(tried(setting, run));
@@ -215,13 +320,20 @@ impl Case {
 }
 
 async fn tried(setting: Setting, run: Run) {
+    let _turn = match setting {
+        Setting::InTurn => Some(TURN.lock().await),
+        Setting::Shipped | Setting::Older | Setting::Alone => None,
+    };
     let world = match setting {
         Setting::Shipped => SHIPPED.get_or_init(|| World::start(setting)).await,
         Setting::Older => OLDER.get_or_init(|| World::start(setting)).await,
-        Setting::Unreserved => UNRESERVED.get_or_init(|| World::start(setting)).await,
+        Setting::InTurn => IN_TURN.get_or_init(|| World::start(setting)).await,
         // Leaked, so that a scene can hold it like the others; the testbed's watchdog ends it with this process at the latest.
         Setting::Alone => Box::leak(Box::new(World::start(setting).await)),
     };
+    if setting == Setting::InTurn {
+        world.put_guards_back().await;
+    }
     run(Scene::new(world).await).await;
     if setting == Setting::Alone {
         world.cluster.stop().await;
@@ -231,7 +343,7 @@ async fn tried(setting: Setting, run: Run) {
 /// Ends all clusters.
 pub fn end() {
     RUNTIME.block_on(async {
-        for world in [&SHIPPED, &OLDER, &UNRESERVED] {
+        for world in [&SHIPPED, &OLDER, &IN_TURN] {
             if let Some(world) = world.get() {
                 world.cluster.stop().await;
             }

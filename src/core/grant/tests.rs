@@ -410,6 +410,7 @@ fn every_reason_to_end_has_its_own_word() {
         TargetGone,
         BindFailed,
         AnchorBroken,
+        Uninstalled,
     ];
     let words: std::collections::BTreeSet<_> = all.into_iter().map(ended_reason).collect();
     assert_eq!(words.len(), all.len());

@@ -372,3 +372,36 @@ fn where_nothing_goes_wrong_one_leads_all_the_time_and_the_next_leads_when_it_ha
     world.run();
     assert_eq!(world.led, [true, true], "the first ends after half the time");
 }
+
+// ---- the end of an installation ------------------------------------------------------------------------------------
+
+#[test]
+fn whoever_uninstalls_takes_the_lease_at_once_from_whoever_holds_it_and_leaves_it_so() {
+    let mut candidate = Candidate::uninstalling("one");
+    candidate.saw("7".into(), holder("other"), at(0.1));
+    assert_eq!(candidate.step(at(0.1)), write("7"));
+    candidate.wrote("8".into(), at(0.1), at(0.2));
+    assert_eq!(
+        candidate.step(at(0.2)),
+        Step::Wait(at(5.1)),
+        "and renews it as any other"
+    );
+    assert!(!candidate.give_up(), "so that nobody grants when it is done");
+}
+
+#[test]
+fn who_saw_the_lease_being_taken_to_end_everything_leaves_it_for_long_and_who_begins_anew_does_not() {
+    let mut before = me();
+    before.saw("7".into(), holder("other"), at(0.1));
+    before.saw("8".into(), holder("uninstalling-one"), at(2.0));
+    before.saw("9".into(), holder("uninstalling-one"), at(7.0));
+    before.saw("9".into(), holder("uninstalling-one"), at(306.0));
+    assert_eq!(before.step(at(306.9)), Step::Wait(at(307.0)));
+    assert_eq!(before.step(at(307.0)), write("9"));
+
+    let mut anew = me();
+    anew.saw("9".into(), holder("uninstalling-one"), at(0.1));
+    anew.saw("9".into(), holder("uninstalling-one"), at(14.9));
+    assert_eq!(anew.step(at(15.0)), Step::Wait(at(15.1)));
+    assert_eq!(anew.step(at(15.1)), write("9"));
+}

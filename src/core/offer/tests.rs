@@ -16,6 +16,7 @@ struct Owned {
     policy: AccessPolicySpec,
     role: RoleFacts,
     targets: Vec<NamespaceFacts>,
+    guards: String,
 }
 
 type Change = fn(&mut Owned);
@@ -28,6 +29,7 @@ fn owned() -> Owned {
         policy: policy_spec(),
         role: role("reader"),
         targets: vec![namespace("team-a")],
+        guards: "epoch".into(),
     }
 }
 
@@ -37,6 +39,7 @@ fn digest_of(owned: &Owned) -> String {
         policy: (&owned.policy_uid, &owned.policy),
         role: &owned.role,
         targets: &owned.targets,
+        guards: &owned.guards,
     })
 }
 
@@ -237,6 +240,11 @@ fn the_namespaces_are_in_the_offer_by_name_and_uid_and_in_their_order() {
         digest_of(&owned()),
         "labels matter through the policy's selector, not here"
     );
+}
+
+#[test]
+fn the_guards_are_in_the_offer() {
+    all_differ(&[("guards", |terms| terms.guards = "another".into())]);
 }
 
 #[test]

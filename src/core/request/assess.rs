@@ -54,6 +54,7 @@ pub(super) fn assess(observed: &Observed) -> Assessment<'_> {
         left_behind: _,
         home,
         brake: _,
+        guards,
     } = observed;
     let blocked = |policy, obstacle| Assessment::Blocked { policy, obstacle };
     let Some(requester) = &request.spec.requester else {
@@ -126,7 +127,8 @@ pub(super) fn assess(observed: &Observed) -> Assessment<'_> {
         Account::of(&requester.username).subject(),
     ) {
         (Some(role), Ok(duration), Some(subject)) => {
-            let offer = make_offer(request, policy, role, targets, duration.clone());
+            let epoch = guards.epoch.as_deref().unwrap_or_default();
+            let offer = make_offer(request, policy, role, targets, epoch, duration.clone());
             Assessment::Offered(Box::new(Offered {
                 policy,
                 requester,
@@ -174,6 +176,7 @@ fn make_offer(
     policy: &AccessPolicy,
     role: &RoleFacts,
     targets: &[NamespaceFacts],
+    guards: &str,
     duration: GoDuration,
 ) -> Offer {
     let digest = offer::digest(offer::Terms {
@@ -181,6 +184,7 @@ fn make_offer(
         policy: (policy.metadata.uid.as_deref().unwrap_or_default(), &policy.spec),
         role,
         targets,
+        guards,
     });
     Offer {
         code: offer::code(&digest),

@@ -47,6 +47,14 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether this is another offer than the one that stands, if one does.
+    pub(super) fn is_new(&self, offered: &Offered<'_>) -> bool {
+        self.status
+            .offer
+            .as_ref()
+            .is_none_or(|standing| standing.digest != offered.offer.digest)
+    }
+
     /// What became of each word.
     pub(super) fn with_words(mut self, effects: Vec<Effect>) -> Self {
         let before = std::mem::take(&mut self.status.decisions);
@@ -113,7 +121,11 @@ impl<'a> Draft<'a> {
             .map(|stage| open_stage(stage, missing))
             .into_iter()
             .collect();
-        let message = waiting(&self.status.open, &offered.offer.code);
+        let mut message = waiting(&self.status.open, &offered.offer.code);
+        let mut said = self.request.spec.decisions.iter();
+        if said.any(|word| word.verdict == Verdict::Approve && word.offer != offered.offer.digest) {
+            message = format!("the offer is a new one, because what it rests on has changed; it {message}");
+        }
         self.status.message = Some(message.clone());
         self.find(Finding::no(condition::APPROVED, "Waiting", message));
         self.published(Some(ttl_ends))
@@ -152,12 +164,7 @@ impl<'a> Draft<'a> {
             role: _,
             offer,
         } = offered;
-        if self
-            .status
-            .offer
-            .as_ref()
-            .is_none_or(|before| before.digest != offer.digest)
-        {
+        if self.is_new(offered) {
             self.status.timeline.get_or_insert_default().offered = Some(time::to_kubernetes(self.now));
         }
         self.status.policy = Some(PolicyReference {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::cluster::{Backend, lacking};
 use crate::kubeconfig::write_private;
 use crate::operator::{Operator, OperatorOptions};
-use crate::{Capability, Cluster, Error, Result, User, kind, kubectl};
+use crate::{Answer, Capability, Cluster, Error, Result, User, kind, kubectl};
 
 /// How long Helm may take until the operator's pod is ready.
 const HELM_TIMEOUT: &str = "3m";
@@ -111,7 +111,34 @@ impl Installation {
         self.helm("upgrade", &all).await
     }
 
-    /// `helm uninstall`. A local operator is killed before.
+    /// What the chart does before `helm uninstall` deletes anything. No pods run where the operator is a local process: there the hook's command is run as
+    /// one too, as the operator's service account. Gives what it said; `None` if the chart has no such hook.
+    pub async fn run_pre_delete_hook(&self) -> Result<Option<Answer>> {
+        let (options, binary) = (&self.options, self.operator()?.binary());
+        let namespace = ["--namespace", &options.namespace];
+        let command = self
+            .cluster
+            .helm(["get", "hooks", &options.release].into_iter().chain(namespace));
+        let hooks = kubectl::run(self.cluster.watchdog(), command, "helm get hooks".into(), None)
+            .await?
+            .ok()?;
+        if hooks.trim().is_empty() {
+            return Ok(None);
+        }
+        let read = ["create", "--dry-run=client", "--output", "json", "--filename", "-"];
+        let job = self.cluster.admin().kubectl_stdin(read, &hooks).await?.ok()?;
+        let job: Value = serde_json::from_str(&job).unwrap_or_default();
+        if job["metadata"]["annotations"]["helm.sh/hook"] != "pre-delete" {
+            return Ok(None);
+        }
+        let arguments = job["spec"]["template"]["spec"]["containers"][0]["args"].clone();
+        let mut arguments: Vec<String> = serde_json::from_value(arguments).unwrap_or_default();
+        arguments.extend(namespace.map(str::to_owned));
+        let user = self.operator_user().await?;
+        Ok(Some(user.run_program(&binary, arguments).await?))
+    }
+
+    /// `helm uninstall`. A local operator is killed before, and hooks aren't run: see [`Self::run_pre_delete_hook`].
     pub async fn uninstall(&self) -> Result<()> {
         if let Some(operator) = &self.operator
             && operator.pid().is_some()
@@ -119,13 +146,16 @@ impl Installation {
             operator.kill()?;
         }
         let options = &self.options;
-        let command = self.cluster.helm([
+        let mut command = self.cluster.helm([
             "uninstall",
             &options.release,
             "--namespace",
             &options.namespace,
             "--wait",
         ]);
+        if self.operator.is_some() {
+            command.arg("--no-hooks");
+        }
         kubectl::run(
             self.cluster.watchdog(),
             command,

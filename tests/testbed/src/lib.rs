@@ -65,5 +65,11 @@ pub use kubectl::Answer;
 pub use operator::{Operator, OperatorOptions};
 pub use user::{User, UserBuilder};
 
+/// Where the real Helm is, for what needs no cluster; built first where it is not there yet. Blocks.
+pub fn helm() -> Result<std::path::PathBuf> {
+    let helm = binaries::Tool::Helm;
+    Ok(binaries::ensure(&[helm])?.path(helm))
+}
+
 /// What this crate's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -101,6 +101,11 @@ impl Operator {
         Ok(operator)
     }
 
+    /// The program.
+    pub(crate) fn binary(&self) -> PathBuf {
+        self.inner.options.binary.clone()
+    }
+
     /// Starts it again after [`Self::stop`] or [`Self::kill`], or after it ended by itself, and waits until it is
     /// ready. Its log goes on in the same file.
     pub async fn start(&self) -> Result<()> {

@@ -612,3 +612,99 @@ fn a_grant_whose_anchor_would_end_it_before_its_deadline_is_not_sealed() {
     );
     assert!(!is_sealed_with(Some(soon(2 + 1799)), None));
 }
+
+// ---- the guards ----------------------------------------------------------------------------------------------------
+
+/// The same, under these guards.
+fn guarded(observed: Observed, epoch: Option<&str>, in_force: bool) -> Observed {
+    let guards = Standing {
+        epoch: epoch.map(str::to_owned),
+        in_force,
+    };
+    Observed { guards, ..observed }
+}
+
+#[test]
+fn a_word_spoken_under_other_guards_is_about_another_offer_and_the_request_says_so() {
+    let replaced = guarded(approved(), Some("another epoch"), true);
+    let status = published(&replaced, 3);
+    assert_eq!(status.phase, Some(RequestPhase::Pending));
+    assert_eq!(status.decisions[0].effect, DecisionEffect::NoEffect);
+    assert_eq!(status.open[0].missing, 1);
+    let message = status.message.unwrap();
+    assert!(message.contains("the offer is a new one"), "{message}");
+    let digest = status.offer.unwrap().digest;
+    assert_ne!(digest, offer(&observed()));
+    // Spoken anew it counts.
+    let anew = said(stepped(replaced, 3), &[approve("carol", &digest)]);
+    assert!(matches!(decide(&anew, at(4)), Plan::Grant { .. }));
+}
+
+#[test]
+fn a_grant_that_was_made_under_other_guards_is_not_sealed() {
+    let mut observed = approved();
+    observed.grant = Some(granted(&observed, 2));
+    let replaced = guarded(observed, Some("another epoch"), true);
+    assert_eq!(
+        ended(&replaced, 3),
+        (RequestPhase::Failed, "ChangedWhileGranting".into())
+    );
+}
+
+#[test]
+fn there_is_no_new_offer_before_the_guards_are_known_to_be_in_force() {
+    let changed = braked(guarded(approved(), Some("another epoch"), false));
+    assert_eq!(blocked(&changed), "GuardMissing");
+    let message = published(&changed, 3).message.unwrap();
+    assert!(message.contains("a guard is away"), "{message}");
+    assert_eq!(blocked(&guarded(observed(), Some("epoch"), false)), "GuardsUnknown");
+    // Somebody who guesses the next offer gains nothing by speaking of it early: there is none to carry out.
+    let next = offer(&guarded(observed(), Some("another epoch"), true));
+    let early = said(stepped(observed(), 1), &[approve("bob", &next)]);
+    assert_eq!(blocked(&guarded(early, Some("another epoch"), false)), "GuardsUnknown");
+}
+
+#[test]
+fn an_offer_that_stands_goes_on_standing_while_the_same_guards_are_tried_out_and_is_not_carried_out() {
+    let offered = guarded(stepped(observed(), 1), Some("epoch"), false);
+    assert_eq!(Some(published(&offered, 3)), offered.request.status);
+    let unproven = guarded(approved(), Some("epoch"), false);
+    let status = published(&unproven, 3);
+    assert_eq!((status.phase, &status.seal), (Some(RequestPhase::Approved), &None));
+    let granted = condition::get(&status.conditions, condition::GRANTED).unwrap();
+    assert_eq!(
+        (granted.status.as_str(), granted.reason.as_str()),
+        ("False", "GuardsUnknown")
+    );
+    let mut made = unproven;
+    made.grant = Some(granted_before());
+    assert!(published(&made, 3).seal.is_none());
+}
+
+fn granted_before() -> AccessGrant {
+    granted(&approved(), 2)
+}
+
+#[test]
+fn until_the_guards_were_seen_nothing_is_changed_but_what_ends_ends() {
+    for before in [
+        observed(),
+        stepped(observed(), 1),
+        said(stepped(observed(), 1), &[approve("bob", "any")]),
+    ] {
+        let unseen = guarded(before, None, false);
+        let status = unseen.request.status.clone().unwrap_or_default();
+        assert_eq!(published(&unseen, 3), status);
+    }
+    let unseen = |words: &[Decision]| guarded(said(stepped(observed(), 1), words), None, false);
+    assert_eq!(
+        published(&unseen(&[deny("carol")]), 3).phase,
+        Some(RequestPhase::Denied)
+    );
+    assert_eq!(
+        published(&unseen(&[withdraw()]), 3).phase,
+        Some(RequestPhase::Withdrawn)
+    );
+    let day = 24 * 60 * 60;
+    assert_eq!(published(&unseen(&[]), day).phase, Some(RequestPhase::Expired));
+}

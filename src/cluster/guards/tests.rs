@@ -1,0 +1,184 @@
+//! Against an API server of a few lines, because a real one doesn't lag when it is asked to.
+
+use std::sync::Mutex;
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+
+use super::*;
+
+const DECISIONS: &str = "curfew-decisions";
+
+/// What stands in the API server, whatever a watch has shown.
+type Stored = Arc<Mutex<Vec<Mark>>>;
+
+fn json_of(value: &Value) -> impl IntoResponse + use<> {
+    ([(header::CONTENT_TYPE, "application/json")], value.to_string())
+}
+
+fn metadata(mark: &Mark) -> Value {
+    let metadata = json!({"name": mark.name, "uid": mark.uid, "generation": mark.generation});
+    json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata})
+}
+
+fn api_server(stored: &Stored) -> Router {
+    let list = |kind: GuardKind, stored: Stored| async move {
+        let stored = stored.lock().unwrap();
+        let items: Vec<Value> = stored.iter().filter(|mark| mark.kind == kind).map(metadata).collect();
+        let kind = "PartialObjectMetadataList";
+        json_of(&json!({"apiVersion": "meta.k8s.io/v1", "kind": kind, "metadata": {}, "items": items}))
+    };
+    let one = |name: String, stored: Stored| async move {
+        let stored = stored.lock().unwrap();
+        json_of(&stored.iter().find(|mark| mark.name == name).map(metadata).unwrap())
+    };
+    let (policies, bindings, definitions) = (Arc::clone(stored), Arc::clone(stored), Arc::clone(stored));
+    Router::new()
+        .route(
+            "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
+            get(move || list(GuardKind::ValidatingAdmissionPolicy, policies)),
+        )
+        .route(
+            "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
+            get(move || list(GuardKind::ValidatingAdmissionPolicyBinding, bindings)),
+        )
+        .route(
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}",
+            get(move |Path(name): Path<String>| one(name, definitions)),
+        )
+}
+
+/// Guards that the watches have shown and that were tried out, and the same in the API server.
+fn proven() -> (Guards, Stored) {
+    let shipped = Arc::new(guard::shipped("operator", true).unwrap());
+    let mut marks: Vec<Mark> = shipped
+        .iter()
+        .map(|guard| Mark {
+            kind: guard.kind,
+            name: guard.name.clone(),
+            uid: "uid".into(),
+            generation: 1,
+        })
+        .collect();
+    marks.sort_unstable();
+    let stored = Stored::new(Mutex::new(marks.clone()));
+    let client = Client::new(api_server(&stored), "default");
+    let guards = Guards::new(client, Arc::default(), Clock::system());
+    guards.show(Seen { shipped, marks });
+    guards.brakes.release(Puller::Guards);
+    (guards, stored)
+}
+
+#[tokio::test]
+async fn guards_as_the_watches_have_shown_them_are_in_force() {
+    let (guards, stored) = proven();
+    let standing = guards.standing();
+    assert!(standing.epoch.is_some() && standing.in_force);
+    assert_eq!(guards.afresh().await.unwrap(), standing);
+    // Somebody else's policies are no part of it.
+    let mut foreign = stored.lock().unwrap()[0].clone();
+    foreign.name = "somebody-elses".into();
+    stored.lock().unwrap().push(foreign);
+    assert_eq!(guards.afresh().await.unwrap(), standing);
+}
+
+#[tokio::test]
+async fn a_guard_that_was_changed_and_put_back_is_another_one_before_any_watch_shows_it() {
+    let change = |which: fn(&Mark) -> bool, change: fn(&mut Mark)| {
+        let (guards, stored) = proven();
+        stored
+            .lock()
+            .unwrap()
+            .iter_mut()
+            .filter(|mark| which(mark))
+            .for_each(change);
+        guards
+    };
+    for guards in [
+        change(
+            |mark| mark.name == DECISIONS && mark.kind == GuardKind::ValidatingAdmissionPolicy,
+            |mark| mark.generation += 2,
+        ),
+        change(
+            |mark| mark.name == DECISIONS && mark.kind == GuardKind::ValidatingAdmissionPolicyBinding,
+            |mark| mark.uid = "another".into(),
+        ),
+        change(|mark| mark.name == requests_definition(), |mark| mark.generation += 2),
+        change(|mark| mark.name == DECISIONS, |mark| mark.name = "away".into()),
+    ] {
+        let now = guards.afresh().await.unwrap();
+        assert_ne!(now.epoch, guards.standing().epoch);
+        assert!(!now.in_force, "nobody has tried it");
+        assert!(guards.standing().in_force, "the watches have shown nothing of it");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_in_force_before_it_was_seen_or_while_the_brake_is_on_or_when_it_cannot_be_read() {
+    let (guards, stored) = proven();
+    guards.brakes.pull(Puller::Guards, unknown("are being tried out"));
+    assert!(!guards.afresh().await.unwrap().in_force && !guards.standing().in_force);
+    assert!(guards.standing().epoch.is_some());
+
+    let nowhere = Guards::new(Client::new(Router::new(), "default"), Arc::default(), Clock::system());
+    assert!(nowhere.brakes.is_pulled(Puller::Guards));
+    assert_eq!(nowhere.standing(), Standing::UNSEEN);
+    assert_eq!(nowhere.afresh().await.unwrap(), Standing::UNSEEN);
+    nowhere.show(guards.seen.borrow().clone().unwrap());
+    assert!(nowhere.afresh().await.is_err());
+    drop(stored);
+}
+
+/// What the API server answers to the trial of a request and of a binding.
+async fn tried(request: (u16, &'static str), binding: (u16, &'static str)) -> Result<(), String> {
+    let answers = |(code, message): (u16, &'static str)| {
+        let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": "Forbidden", "code": code});
+        post(move |sent: String| async move {
+            let answer = if code < 300 {
+                serde_json::from_str(&sent).unwrap()
+            } else {
+                status
+            };
+            (StatusCode::from_u16(code).unwrap(), json_of(&answer))
+        })
+    };
+    let server = Router::new()
+        .route(
+            "/apis/curfew.dev/v1alpha1/namespaces/default/accessrequests",
+            answers(request),
+        )
+        .route(
+            "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings",
+            answers(binding),
+        );
+    try_out(&Client::new(server, "default")).await
+}
+
+#[tokio::test]
+async fn a_trial_succeeds_only_when_the_guards_themselves_refuse() {
+    const REQUESTS: (u16, &str) = (
+        422,
+        "x is forbidden: ValidatingAdmissionPolicy 'curfew-requests' with binding 'curfew-requests' denied request: no",
+    );
+    const BOUNDS: (u16, &str) = (
+        422,
+        "x is forbidden: ValidatingAdmissionPolicy 'curfew-operator-bounds' with binding 'curfew-operator-bounds' denied request: no",
+    );
+    assert_eq!(tried(REQUESTS, BOUNDS).await, Ok(()));
+    let rbac = (403, "User \"x\" cannot create resource \"accessrequests\"");
+    for (request, binding, named) in [
+        ((201, ""), BOUNDS, "\"curfew-requests\" is not in force"),
+        (REQUESTS, (201, ""), "\"curfew-operator-bounds\" is not in force"),
+        (rbac, BOUNDS, "\"curfew-requests\" is in force is not known"),
+        (REQUESTS, rbac, "\"curfew-operator-bounds\" is in force is not known"),
+        (REQUESTS, (500, "a webhook is down"), "a webhook is down"),
+        (BOUNDS, REQUESTS, "\"curfew-requests\""),
+    ] {
+        let why = tried(request, binding).await.unwrap_err();
+        assert!(why.contains(named), "{why}");
+    }
+}

@@ -1,0 +1,117 @@
+//! Tries out whether guards are in force, by writes that they forbid even to the operator. All are dry-runs: what is let through is not stored.
+//!
+//! Only those can be tried that the operator has a right to run into: a refusal by RBAC says nothing of a guard. The others are known by their specs, and
+//! are given the same time to come into force.
+
+use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::{AccessRequest, AccessRequestSpec, Decision, Requester, RoleKind, RoleReference, Verdict, marks};
+use crate::cluster::call::{CallError, call};
+use crate::core::guard::is_refusal_of;
+
+/// A namespace that every cluster has.
+const NAMESPACE: &str = "default";
+/// The name of what is never stored.
+const NAME: &str = "curfew-probe";
+/// The ClusterRole that the chart binds to the operator. Whoever holds all of a role may bind it, so RBAC lets this through.
+const OWN_ROLE: &str = "curfew:operator";
+
+/// Tries all that can be tried.
+///
+/// # Errors
+/// What was not refused as it should be, in one sentence.
+pub(super) async fn try_out(client: &Client) -> Result<(), String> {
+    let requests = Api::<AccessRequest>::namespaced(client.clone(), NAMESPACE);
+    let bindings = Api::<RoleBinding>::namespaced(client.clone(), NAMESPACE);
+    let (request, binding) = (in_anothers_name(), for_a_system_user());
+    let (asking, binding) = futures::join!(dry_run(&requests, &request), dry_run(&bindings, &binding));
+    is_refused("curfew-requests", "a request in another's name", asking)?;
+    is_refused("curfew-operator-bounds", "a binding for a system: user", binding)
+}
+
+async fn dry_run<K>(api: &Api<K>, object: &K) -> Result<K, CallError>
+where
+    K: Resource + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
+{
+    let parameters = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    call("trying out a guard", api.create(&parameters, object)).await
+}
+
+fn is_refused<K>(guard: &str, what: &str, answer: Result<K, CallError>) -> Result<(), String> {
+    match answer {
+        Ok(_) => Err(format!(
+            "the guard {guard:?} is not in force: it let {what} through, by dry-run"
+        )),
+        Err(CallError::Refused { what: _, status }) if is_refusal_of(guard, &status.message) => Ok(()),
+        Err(error) => Err(format!(
+            "whether the guard {guard:?} is in force is not known, because something else refused {what}, by dry-run ({error})"
+        )),
+    }
+}
+
+/// A request that says to be somebody else's, and that is born with a decision.
+fn in_anothers_name() -> AccessRequest {
+    let mut request = AccessRequest::new(
+        NAME,
+        AccessRequestSpec {
+            policy: None,
+            role: RoleReference {
+                kind: RoleKind::Role,
+                name: NAME.into(),
+            },
+            namespaces: None,
+            cluster_wide: None,
+            duration: None,
+            start_time: None,
+            extends: None,
+            reason: None,
+            requester: Some(Requester {
+                username: NAME.into(),
+                uid: String::new(),
+                groups: vec![],
+            }),
+            decisions: vec![Decision {
+                verdict: Verdict::Approve,
+                username: NAME.into(),
+                uid: String::new(),
+                via: vec![format!("{NAME}/User:{NAME}")],
+                comment: None,
+                offer: NAME.into(),
+                code: None,
+                direct: false,
+            }],
+        },
+    );
+    request.metadata.namespace = Some(NAMESPACE.into());
+    request
+}
+
+/// As the operator makes them in all but its subject and its owner.
+fn for_a_system_user() -> RoleBinding {
+    RoleBinding {
+        metadata: ObjectMeta {
+            name: Some(NAME.into()),
+            namespace: Some(NAMESPACE.into()),
+            labels: Some([(marks::GRANT_UID.to_owned(), NAME.to_owned())].into()),
+            ..ObjectMeta::default()
+        },
+        role_ref: RoleRef {
+            api_group: "rbac.authorization.k8s.io".into(),
+            kind: "ClusterRole".into(),
+            name: OWN_ROLE.into(),
+        },
+        subjects: Some(vec![Subject {
+            api_group: Some("rbac.authorization.k8s.io".into()),
+            kind: "User".into(),
+            name: format!("system:{NAME}"),
+            namespace: None,
+        }]),
+    }
+}
