@@ -11,7 +11,7 @@ use axum::http::HeaderValue;
 use axum::http::header::USER_AGENT;
 use clap::{Parser, Subcommand, ValueEnum};
 use curfew::cluster::brakes::{Brakes, Puller};
-use curfew::cluster::clock::Clock;
+use curfew::cluster::clock::{Clock, Clocks};
 use curfew::cluster::lease::Leadership;
 use curfew::controller::uninstall::nothing_left;
 use curfew::controller::{self, Parts};
@@ -19,8 +19,9 @@ use curfew::core::facts::{Brake, Home};
 use curfew::observe::health::{self, Health};
 use curfew::observe::metrics::Metrics;
 use futures::FutureExt;
+use kube::Config;
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -168,17 +169,22 @@ async fn run(options: Options) -> Result<(), Failure> {
             .clone()
             .unwrap_or_else(|| config.default_namespace.clone()),
     };
-    let client = Client::try_from(config)?;
     let brakes = Arc::new(Brakes::default());
+    let clocks = Clocks::new(Clock::system(), Arc::clone(&brakes));
+    let client = ClientBuilder::try_from(config)?.with_layer(&clocks).build();
     let leadership = Arc::new(match options.command {
         None => Leadership::new(identity),
         Some(Command::Uninstall { timeout: _ }) => Leadership::uninstalling(&identity),
     });
     let parts = Parts {
-        metrics: Arc::new(Metrics::new(Arc::clone(&brakes), Arc::clone(&leadership))),
+        metrics: Arc::new(Metrics::new(
+            Arc::clone(&brakes),
+            Arc::clone(&leadership),
+            clocks.clone(),
+        )),
         health: Arc::new(Health::new(Arc::clone(&brakes))),
         client,
-        clock: Clock::system(),
+        clock: clocks.corrected(),
         home,
         brakes,
         leadership,

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use super::*;
+use crate::cluster::clock::Clocks;
 
 const NOW: &str = "2027-01-15T08:00:00Z";
 const GRANT_UID: &str = "11111111-aaaa-4bbb-8ccc-000000000001";
@@ -125,7 +126,11 @@ fn parts(server: &Server) -> Parts {
         home: Home {
             namespace: "curfew-system".into(),
         },
-        metrics: Arc::new(Metrics::new(Arc::clone(&brakes), Arc::clone(&leadership))),
+        metrics: Arc::new(Metrics::new(
+            Arc::clone(&brakes),
+            Arc::clone(&leadership),
+            Clocks::new(Clock::system(), Arc::clone(&brakes)),
+        )),
         health: Arc::new(Health::new(Arc::clone(&brakes))),
         brakes,
         leadership,

@@ -6,6 +6,7 @@
 pub mod anchor;
 pub mod approval;
 pub mod binding;
+pub mod clock;
 pub mod facts;
 #[cfg(test)]
 mod fixture;

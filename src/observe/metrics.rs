@@ -13,6 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::{EndReason, RequestPhase};
 use crate::cluster::brakes::{Brakes, Puller};
+use crate::cluster::clock::Clocks;
 use crate::cluster::lease::Leadership;
 
 /// From a millisecond to two minutes: what is a few milliseconds on a good day, and must be noticed on a bad one.
@@ -63,11 +64,13 @@ pub struct Metrics {
     stopped: Family<Stopped, Gauge>,
     leadership: Arc<Leadership>,
     leading: Gauge,
+    clocks: Clocks,
+    skew: Gauge<f64, AtomicU64>,
 }
 
 impl Metrics {
     /// Of an operator that hasn't begun.
-    pub fn new(brakes: Arc<Brakes>, leadership: Arc<Leadership>) -> Self {
+    pub fn new(brakes: Arc<Brakes>, leadership: Arc<Leadership>, clocks: Clocks) -> Self {
         let mut registry = Registry::with_prefix("curfew");
         let this = Self {
             granted: Counter::default(),
@@ -84,6 +87,8 @@ impl Metrics {
             stopped: Family::default(),
             leadership,
             leading: Gauge::default(),
+            clocks,
+            skew: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register("grants", "Accesses given", this.granted.clone());
@@ -129,6 +134,12 @@ impl Metrics {
             "granting_stopped",
             "Whether nothing is granted, by what stops it",
             this.stopped.clone(),
+        );
+        registry.register_with_unit(
+            "clock_skew",
+            "How far the operator's clock is ahead of the API server's (behind it, if negative), beyond what can't be known",
+            Unit::Seconds,
+            this.skew.clone(),
         );
         registry.register(
             "leading",
@@ -202,6 +213,7 @@ impl Metrics {
             let stopped = self.stopped.get_or_create(&Stopped { by: by.label() });
             stopped.set(self.brakes.is_pulled(by).into());
         }
+        self.skew.set(self.clocks.skew());
         self.leading.set(self.leadership.leads().into());
         let mut written = String::new();
         text::encode(&mut written, &self.registry)?;
