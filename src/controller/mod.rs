@@ -4,6 +4,7 @@
 
 mod anchor;
 mod binding;
+mod give;
 mod grant;
 mod known;
 mod overdue;

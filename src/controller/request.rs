@@ -6,23 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures::future::try_join_all;
+use futures::FutureExt;
+use futures::future::{OptionFuture, try_join_all};
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::PostParams;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::Context;
-use crate::api::{
-    AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, DeadMansSwitch, RequestPhase, Seal,
-};
-use crate::cluster::anchor::{AGAIN, NoAnchor};
-use crate::cluster::call::{CallError, call, find};
-use crate::core::anchor::Until;
+use super::give::{Hung, create, hung};
+use crate::api::{AccessGrant, AccessPolicy, AccessRequest, AccessRequestStatus, RequestPhase, Seal};
+use crate::cluster::anchor::AGAIN;
+use crate::cluster::call::{CallError, find};
 use crate::core::binding;
-use crate::core::facts::Brake;
-use crate::core::grant::{self, GrantUid};
+use crate::core::grant::GrantUid;
 use crate::core::request::{Observed, Plan, decide, target_names};
 use crate::observe::announce::announcements;
 
@@ -36,24 +34,20 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
     if !context.leadership.leads() || phase(&request).is_some_and(RequestPhase::is_final) {
         return Ok(Action::await_change());
     }
-    if let Some((status, wake)) = known_is_enough(&request, &context) {
-        if request.status.as_ref() != Some(&status) {
-            let _turn = context.precedence.telling().await;
-            publish(&context, &request, status).await?;
+    let is_to_give = match glance(&request, &context) {
+        Glance::Enough { status, wake } => {
+            if request.status.as_ref() != Some(&status) {
+                let _turn = context.precedence.telling().await;
+                publish(&context, &request, *status).await?;
+            }
+            return Ok(wake.map_or_else(Action::await_change, |moment| context.at(moment)));
         }
-        return Ok(wake.map_or_else(Action::await_change, |moment| context.at(moment)));
-    }
+        Glance::Wanting { is_to_give } => is_to_give,
+    };
     let _first = context.precedence.giving().await;
-    let Some(mut observed) = observe(&request, &context).await? else {
+    let Some((mut observed, mut plan)) = decided_afresh(&request, is_to_give, &context).await? else {
         return Ok(Action::await_change());
     };
-    let mut plan = decide(&observed, context.now());
-    if gives(&plan, &observed) {
-        // Read after the words: whichever of them was written while a guard was away, this guard is another one by now.
-        observed.guards = context.guards.afresh().await?;
-        observed.brake = context.brakes.pulled();
-        plan = decide(&observed, context.now());
-    }
     // No watch tells that an anchor can be had again.
     let mut again = None;
     if let Plan::Grant { spec, dead_mans_switch } = plan {
@@ -79,43 +73,31 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
     }
 }
 
-/// What came of looking for an anchor.
-enum Hung {
-    /// The grant to create: it has an anchor, or may do without.
-    Granted(Box<AccessGrantSpec>),
-    /// There is none, and there must be one.
-    Braked(Brake),
-    /// An anchor had to be made first.
-    Tried,
-}
-
-/// Gives the grant the anchor that it is to hang on.
-async fn hung(spec: AccessGrantSpec, wanted: DeadMansSwitch, context: &Context) -> Result<Hung, CallError> {
-    let now = context.now();
-    let anchors = &context.known.anchors;
-    let at_hand = match grant::deadline_if_created(&spec, now).and_then(Until::serving) {
-        Some(until) => match anchors.at_hand(until, now) {
-            Some(at_hand) => at_hand,
-            None => return anchors.arm(until, now).await.map(|()| Hung::Tried),
-        },
-        None => Err(NoAnchor("no anchor reaches that far".into())),
+/// What is to be done by what was read afresh, and all that it rests on. The guards are read after the words were written: whichever word was written while
+/// a guard was away, this guard is another one by now.
+async fn decided_afresh(
+    request: &AccessRequest,
+    is_to_give: bool,
+    context: &Context,
+) -> Result<Option<(Observed, Plan)>, CallError> {
+    let guards = OptionFuture::from(is_to_give.then(|| context.guards.afresh()));
+    let (observed, guards) = futures::try_join!(observe(request, context), guards.map(Option::transpose))?;
+    let Some(mut observed) = observed else {
+        return Ok(None);
     };
-    Ok(match (at_hand, wanted) {
-        (Ok(anchor), _) => Hung::Granted(Box::new(AccessGrantSpec {
-            anchor: Some(anchor),
-            ..spec
-        })),
-        (Err(NoAnchor(why)), DeadMansSwitch::BestEffort) => Hung::Granted(Box::new(AccessGrantSpec {
-            no_anchor: Some(why),
-            ..spec
-        })),
-        (Err(NoAnchor(why)), DeadMansSwitch::Required) => Hung::Braked(Brake {
-            reason: "NoAnchor",
-            message: format!(
-                "the policy requires a dead man's switch, and none can be had ({why}); ask the cluster's admins"
-            ),
-        }),
-    })
+    let plan = decide(&observed, context.now());
+    if !gives(&plan, &observed) {
+        return Ok(Some((observed, plan)));
+    }
+    // Words that were known before anything was read are older than the guards that were read beside them.
+    let no_newer_words = observed.request.resource_version() == request.resource_version();
+    observed.guards = match guards.filter(|_| no_newer_words) {
+        Some(guards) => guards,
+        None => context.guards.afresh().await?,
+    };
+    observed.brake = context.brakes.pulled();
+    let plan = decide(&observed, context.now());
+    Ok(Some((observed, plan)))
 }
 
 /// Whether it leads to access: by a grant, or by the seal of one that was made before.
@@ -130,15 +112,35 @@ fn gives(plan: &Plan, observed: &Observed) -> bool {
     }
 }
 
-/// What is known is enough to see that nothing has changed, and to tell how a granted access is doing. It is not enough to offer, grant or end anything.
-fn known_is_enough(request: &AccessRequest, context: &Context) -> Option<(AccessRequestStatus, Option<DateTime<Utc>>)> {
-    let Plan::Publish { status, wake } = decide(&known(request, context), context.now()) else {
-        return None;
+/// What a look at what is known is good for.
+enum Glance {
+    /// To see that nothing has changed, or to tell how a granted access is doing.
+    Enough {
+        status: Box<AccessRequestStatus>,
+        wake: Option<DateTime<Utc>>,
+    },
+    /// Not enough: nothing is offered, granted or ended by it.
+    Wanting {
+        /// Whether it looks as if access were to be given.
+        is_to_give: bool,
+    },
+}
+
+fn glance(request: &AccessRequest, context: &Context) -> Glance {
+    let known = known(request, context);
+    let plan = decide(&known, context.now());
+    let is_to_give = gives(&plan, &known);
+    let Plan::Publish { status, wake } = plan else {
+        return Glance::Wanting { is_to_give };
     };
     let is_told_already = request.status.as_ref() == Some(&status);
     let only_tells = request.status.as_ref().is_some_and(|before| before.seal.is_some())
         && !status.phase.is_some_and(RequestPhase::is_final);
-    (is_told_already || only_tells).then_some((*status, wake))
+    if is_told_already || only_tells {
+        Glance::Enough { status, wake }
+    } else {
+        Glance::Wanting { is_to_give }
+    }
 }
 
 fn known(request: &AccessRequest, context: &Context) -> Observed {
@@ -228,31 +230,6 @@ async fn look_for_grant(
         .flatten()
         .any(|found| binding::marked(found).is_some());
     Ok((None, left_behind))
-}
-
-/// Creates the grant. If it is there already, an operator stopped before it could seal: then that one counts, with its own creation time and terms.
-async fn create(context: &Context, spec: AccessGrantSpec) -> Result<AccessGrant, CallError> {
-    let grants = Api::<AccessGrant>::all(context.client.clone());
-    let name = grant::name(&spec.request.uid);
-    let grant = AccessGrant {
-        metadata: ObjectMeta {
-            name: Some(name.clone()),
-            ..ObjectMeta::default()
-        },
-        spec,
-        status: None,
-    };
-    let created = context
-        .leadership
-        .granting(
-            "creating the AccessGrant",
-            grants.create(&PostParams::default(), &grant),
-        )
-        .await;
-    match created {
-        Err(error) if error.is_already_exists() => call("reading the AccessGrant", grants.get(&name)).await,
-        created => created,
-    }
 }
 
 /// Writes the status, if it is another, at the version that was decided on: whatever was stored in between is a conflict, and is decided on first.
