@@ -1,0 +1,110 @@
+//! The faults, and what each of them may change. Everything that isn't written here must be as if nothing had happened.
+
+use std::fmt;
+use std::time::Duration;
+
+use curfew::api::{EndReason, RequestPhase};
+
+use crate::call::Call;
+use crate::scenarios::{End, Fate};
+
+/// What can befall a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fault {
+    /// Answered with 500; it took no effect.
+    ServerError,
+    /// Answered with 429; it took no effect.
+    Throttled,
+    /// Answered with 403; it took no effect.
+    Forbidden,
+    /// It took effect; the connection is closed instead of an answer.
+    Lost,
+    /// It took effect; the answer comes after the operator's time limit for a call.
+    Slow,
+    /// It takes effect only after the operator's time limit for a call.
+    Late,
+    /// It took effect; the connection is closed in the middle of the answer.
+    Cut,
+    /// Answered with what the same GET was answered before, or with 404.
+    Stale,
+    /// What this watch tells comes seconds late.
+    Held,
+    /// kill -9 before the call reaches the API server.
+    KilledBefore,
+    /// kill -9 after it took effect, before the answer.
+    KilledAfter,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::ServerError,
+        Self::Throttled,
+        Self::Forbidden,
+        Self::Lost,
+        Self::Slow,
+        Self::Late,
+        Self::Cut,
+        Self::Stale,
+        Self::Held,
+        Self::KilledBefore,
+        Self::KilledAfter,
+    ];
+
+    /// Whether it can befall such a call.
+    pub fn befalls(self, call: &Call) -> bool {
+        match self {
+            Self::Stale => call.verb == "get",
+            Self::Held => call.verb == "watch",
+            Self::Slow | Self::Late | Self::KilledBefore | Self::KilledAfter => call.verb != "watch",
+            Self::ServerError | Self::Throttled | Self::Forbidden | Self::Lost | Self::Cut => true,
+        }
+    }
+
+    /// By how much longer than the auditor's 2 s a binding may outlive its deadline when this befell a call of its own instance. Other instances get
+    /// nothing: what is wrong with one must not delay another.
+    pub fn may_delay(self) -> Duration {
+        match self {
+            // Tried again after the back-off, which is a second at first.
+            Self::ServerError | Self::Throttled | Self::Forbidden | Self::Lost | Self::Cut => Duration::from_secs(1),
+            // The time limit of a call is 10 s, and then the back-off. A binding whose creation took effect so late is counted from its creation.
+            Self::Slow | Self::Late => Duration::from_secs(11),
+            // What comes back is an answer; there is no failure to wait after. The operator's absence is counted by the auditor.
+            Self::Stale | Self::Held | Self::KilledBefore | Self::KilledAfter => Duration::ZERO,
+        }
+    }
+
+    /// Whether an access may end so instead of as undisturbed, and why that is as safe. All of it ends sooner, never later.
+    pub fn excuses(self, call: &Call, undisturbed: End, end: End) -> bool {
+        let failed = |reason| End {
+            request: Some(RequestPhase::Failed),
+            grant: Fate::Ended(reason),
+        };
+        match (self, call.verb, call.resource.as_str()) {
+            // A forbidden binding is final: nothing was bound, and the requester reads why.
+            (Self::Forbidden, "create", "rolebindings") => end == failed(EndReason::BindFailed),
+            _ => {
+                let _ = undisturbed;
+                false
+            }
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ServerError => "500",
+            Self::Throttled => "429",
+            Self::Forbidden => "403",
+            Self::Lost => "answer lost",
+            Self::Slow => "answer late",
+            Self::Late => "effect late",
+            Self::Cut => "answer cut",
+            Self::Stale => "stale",
+            Self::Held => "held back",
+            Self::KilledBefore => "killed before",
+            Self::KilledAfter => "killed after",
+        })
+    }
+}
