@@ -14,6 +14,11 @@ use crate::history::now;
 /// Whose calls those are that belong to no instance: lists and watches, anchors of a minute that many share.
 pub const SHARED: &str = "shared";
 
+/// Under which name a fault at a shared call is known: there can be one at each.
+pub fn owner_of_shared(call: &Call) -> String {
+    format!("{SHARED}: {call}")
+}
+
 /// What is asked of the API server, without saying of which object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Call {

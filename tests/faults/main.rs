@@ -26,7 +26,7 @@ use std::sync::LazyLock;
 use curfew_testbed::Kind;
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use crate::sweep::{Outcome, Tried};
+use crate::sweep::{Extent, Outcome, Tried, USUAL};
 use crate::world::World;
 
 /// So large a share of the fault points may not be reached, because their call isn't made every time.
@@ -96,17 +96,22 @@ static OUTCOME: LazyLock<Outcome> = LazyLock::new(|| {
         .unwrap();
     runtime.block_on(async {
         let world = World::start().await;
-        let outcome = sweep::sweep(
-            &world,
-            seed(),
-            std::env::var("CURFEW_FAULTS").is_ok_and(|mode| mode == "all"),
-        )
-        .await;
+        let outcome = sweep::sweep(&world, seed(), extent()).await;
         println!("{}", outcome.told());
         world.cluster.stop().await;
         outcome
     })
 });
+
+fn extent() -> Extent {
+    match std::env::var("CURFEW_FAULTS").as_deref() {
+        Err(_) => USUAL,
+        Ok("all") => Extent::All,
+        Ok(text) => text
+            .parse()
+            .map_or_else(|_| Extent::Like(text.to_owned()), Extent::Some),
+    }
+}
 
 fn seed() -> u64 {
     match std::env::var("CURFEW_FAULTS_SEED") {

@@ -25,7 +25,7 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-use crate::call::{Asked, Book, Call, Names};
+use crate::call::{Asked, Book, Call, Names, SHARED, owner_of_shared};
 use crate::fault::Fault;
 use crate::patient::Patient;
 
@@ -127,18 +127,22 @@ impl Proxy {
         self.state(|state| state.book.open(names));
     }
 
-    /// From now on, counted in the undisturbed run's way, this befalls a call of an instance. Once.
+    /// From now on this befalls a call of an instance, which is counted as in the undisturbed run. Once.
     pub fn arm(&self, instance: &str, armed: Armed) {
+        self.state(|state| state.armed.insert(instance.to_owned(), (armed, Came::NotYet)));
+    }
+
+    /// From now on these befall the next calls of their kind that belong to no instance. Once.
+    pub fn arm_shared(&self, armed: impl Iterator<Item = Armed>) {
         self.state(|state| {
-            if armed.fault == Fault::Held {
-                state.held.insert(armed.call.resource.clone(), Instant::now() + HELD);
+            for armed in armed {
+                let mut came = Came::NotYet;
+                if armed.fault == Fault::Held {
+                    state.held.insert(armed.call.resource.clone(), Instant::now() + HELD);
+                    came = Came::Over;
+                }
+                state.armed.insert(owner_of_shared(&armed.call), (armed, came));
             }
-            let came = if armed.fault == Fault::Held {
-                Came::Over
-            } else {
-                Came::NotYet
-            };
-            state.armed.insert(instance.to_owned(), (armed, came))
         });
     }
 
@@ -191,11 +195,13 @@ impl Proxy {
     /// Counts the call; the instance and the fault, if one is to befall it.
     fn note(&self, asked: &Asked) -> Option<(String, Fault)> {
         self.state(|state| {
-            let (owner, nth) = state.book.count(asked);
+            let (mut owner, nth) = state.book.count(asked);
+            let is_shared = owner == SHARED;
+            if is_shared {
+                owner = owner_of_shared(&asked.call);
+            }
             let (armed, came) = state.armed.get_mut(&owner)?;
-            // Of what is shared the first call is meant that comes after the fault was armed.
-            let is_it =
-                *came == Came::NotYet && armed.call == asked.call && (armed.nth == nth || owner == crate::call::SHARED);
+            let is_it = *came == Came::NotYet && armed.call == asked.call && (is_shared || armed.nth == nth);
             is_it.then(|| {
                 *came = Came::UnderWay;
                 (owner, armed.fault)

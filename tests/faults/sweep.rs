@@ -5,26 +5,42 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures::future::join_all;
 use futures::{FutureExt, StreamExt, stream};
 use tokio::sync::Mutex;
 
 use crate::auditor::{Evidence, Subject, audit};
-use crate::call::{Call, SHARED};
+use crate::call::{Call, SHARED, owner_of_shared};
 use crate::fault::Fault;
 use crate::instance::{Instance, LIMIT};
 use crate::proxy::{Armed, Came};
 use crate::scenarios::{self, End, Scenario};
 use crate::world::{PLACES, World};
 
-/// So many fault points are tried unless all are.
-const TRIED: usize = 130;
-/// So many of those are tried that take longer than a call's time limit.
-const TRIED_TOO_LATE: usize = 10;
+/// How many fault points are tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// So many.
+    Some(usize),
+    /// All of them.
+    All,
+    /// Those of which this is a part, as they are printed: for looking at one again.
+    Like(String),
+}
+
+/// So many fault points are tried where nothing else is said.
+pub const USUAL: Extent = Extent::Some(130);
+/// Of ten of those so many are at calls that are shared.
+const SHARED_OF_TEN: usize = 2;
+/// One of so many takes longer than a call's time limit.
+const TOO_LATE_OF: usize = 13;
 /// An undisturbed scenario is played so often, to know which of its calls are always made.
 const UNDISTURBED: usize = 2;
 
 /// So long after the end the last of it may still have to be told.
-const UNTOLD: Duration = Duration::from_secs(4);
+const UNTOLD: Duration = Duration::from_secs(7);
+/// So many instances share one start of the operator, each with a fault at another call that is shared.
+const SHARING: usize = 8;
 
 /// A fault at one call of one scenario.
 #[derive(Clone, Debug)]
@@ -71,7 +87,7 @@ struct Played {
 }
 
 /// All of it.
-pub async fn sweep(world: &World, seed: u64, all: bool) -> Outcome {
+pub async fn sweep(world: &World, seed: u64, extent: Extent) -> Outcome {
     let scenarios = scenarios::all();
     let stage = Stage {
         world,
@@ -82,23 +98,31 @@ pub async fn sweep(world: &World, seed: u64, all: bool) -> Outcome {
     let undisturbed: Vec<(usize, Option<Point>)> = (0..scenarios.len())
         .flat_map(|scenario| (0..UNDISTURBED).map(move |_| (scenario, None)))
         .collect();
-    let undisturbed = stage.play_all(undisturbed).await;
+    let undisturbed = stage.play_all(undisturbed, PLACES).await;
     let is_well = undisturbed.iter().all(|played| played.tried.wrong.is_none());
     let points = if is_well {
         points(world, &scenarios, &undisturbed)
     } else {
         vec![]
     };
-    let chosen = if all { points.clone() } else { choose(&points, seed) };
+    let chosen = match extent {
+        Extent::All => points.clone(),
+        Extent::Some(tried) => choose(&points, seed, tried),
+        Extent::Like(text) => {
+            let is_like = |point: &&Point| told(&scenarios, point).contains(&text);
+            points.iter().filter(is_like).cloned().collect()
+        }
+    };
     println!(
-        "{} fault points in {} scenarios; {} are tried (CURFEW_FAULTS_SEED={seed}{})",
+        "{} fault points in {} scenarios; {} are tried (seed {seed})",
         points.len(),
         scenarios.len(),
         chosen.len(),
-        if all { ", CURFEW_FAULTS=all" } else { "" }
     );
-    let plan = chosen.into_iter().map(|point| (point.scenario, Some(point))).collect();
-    let mut played = stage.play_all(plan).await;
+    let (shared, own): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|point| point.shared);
+    let own = own.into_iter().map(|point| (point.scenario, Some(point))).collect();
+    let (mut played, more) = futures::join!(stage.play_all(own, PLACES - SHARING), stage.play_shared(shared));
+    played.extend(more);
     for one in &mut played {
         one.look_again(world);
     }
@@ -130,12 +154,37 @@ fn parted(played: Vec<Played>) -> (Vec<Tried>, Vec<Subject>) {
 }
 
 impl Stage<'_> {
-    async fn play_all(&self, what: Vec<(usize, Option<Point>)>) -> Vec<Played> {
+    async fn play_all(&self, what: Vec<(usize, Option<Point>)>, at_once: usize) -> Vec<Played> {
         stream::iter(what)
             .map(|(scenario, point)| self.play(scenario, point))
-            .buffer_unordered(PLACES)
+            .buffer_unordered(at_once)
             .collect()
             .await
+    }
+
+    /// What is shared is done when the operator starts, and by whoever comes first: so several faults, each at another call, share a start.
+    async fn play_shared(&self, mut points: Vec<Point>) -> Vec<Played> {
+        let mut played = vec![];
+        while !points.is_empty() {
+            let (mut round, mut later): (Vec<Point>, Vec<Point>) = (vec![], vec![]);
+            for point in points {
+                let is_there = round.iter().any(|other| other.armed.call == point.armed.call);
+                if is_there || round.len() == SHARING {
+                    &mut later
+                } else {
+                    &mut round
+                }
+                .push(point);
+            }
+            points = later;
+            self.world
+                .proxy
+                .arm_shared(round.iter().map(|point| point.armed.clone()));
+            self.world.patient.kill_and_start();
+            let round = round.into_iter().map(|point| self.play(point.scenario, Some(point)));
+            played.extend(join_all(round).await);
+        }
+        played
     }
 
     /// Plays one instance with one fault.
@@ -160,34 +209,22 @@ impl Stage<'_> {
         }
         instance.furnish().await;
         let before = instance.bystanders().await;
-        // What is shared befalls whoever comes first; one at a time.
-        let _turn = match point.as_ref().filter(|point| point.shared) {
-            Some(point) => {
-                let turn = world.sharing.lock().await;
-                world.proxy.arm(SHARED, point.armed.clone());
-                if point.armed.fault != Fault::Held {
-                    world.patient.kill_and_start();
-                }
-                Some(turn)
-            }
-            None => None,
-        };
         let story = AssertUnwindSafe(async {
             instance.has_policy().await;
             (scenario.play)(&instance).await;
         });
         let told_to_the_end = story.catch_unwind().await;
         let owner = match &point {
-            Some(point) if point.shared => SHARED,
-            _ => &instance.id,
+            Some(point) if point.shared => owner_of_shared(&point.armed.call),
+            _ => instance.id.clone(),
         };
         let mut settled = match told_to_the_end {
             Ok(()) => instance.settled().await,
             Err(stuck) => Err(stuck.downcast_ref::<String>().cloned().unwrap_or_default()),
         };
         // What is told of an end, such as its event, is told after it; and what takes effect late is to have taken it.
-        self.has_come(owner).await;
-        let reached = point.is_none() || world.proxy.came(owner) == Came::Over;
+        self.has_come(&owner).await;
+        let reached = point.is_none() || world.proxy.came(&owner) == Came::Over;
         if settled.is_ok() {
             settled = instance.settled().await;
         }
@@ -195,10 +232,14 @@ impl Stage<'_> {
         let after = instance.bystanders().await;
         instance.clear().await;
         let told = match &point {
-            Some(point) => format!("{:?}, {point}", scenario.name),
+            Some(point) => told(self.scenarios, point),
             None => format!("{:?}, undisturbed", scenario.name),
         };
-        let wrong = wrong(scenario.end, fault.as_ref(), &settled).map(|wrong| format!("{}: {wrong}", instance.id));
+        let wrong = wrong(scenario.end, fault.as_ref(), &settled);
+        let wrong = wrong.map(|wrong| {
+            let log = world.patient.said_of(&format!("{}\"", instance.id));
+            format!("{}: {wrong}\n{log}", instance.id)
+        });
         Played {
             subject: Subject {
                 id: instance.id.clone(),
@@ -244,6 +285,11 @@ impl Played {
             ));
         }
     }
+}
+
+/// How a fault point is printed.
+fn told(scenarios: &[Scenario], point: &Point) -> String {
+    format!("{:?}, {point}", scenarios[point.scenario].name)
 }
 
 /// What is wrong with how it ended.
@@ -294,13 +340,13 @@ fn befalling(scenario: usize, shared: bool, call: &Call, nth: usize) -> Vec<Poin
 }
 
 /// Some of them, spread over all calls and kinds: whatever was chosen least is chosen next, and chance decides among equals.
-fn choose(points: &[Point], seed: u64) -> Vec<Point> {
+fn choose(points: &[Point], seed: u64, tried: usize) -> Vec<Point> {
     let mut chance = Chance(seed);
     let mut left: Vec<(u64, &Point)> = points.iter().map(|point| (chance.next(), point)).collect();
     left.sort_by_key(|(order, _)| *order);
     let (mut calls, mut faults, mut scenarios) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let (mut chosen, mut too_late) = (vec![], 0);
-    while chosen.len() < TRIED && !left.is_empty() {
+    let (mut chosen, mut too_late, mut shared) = (vec![], 0, 0);
+    while chosen.len() < tried && !left.is_empty() {
         let count = |(_, point): &(u64, &Point)| {
             let Armed { call, fault, nth: _ } = &point.armed;
             let told = |map: &BTreeMap<_, usize>, key| map.get(&key).copied().unwrap_or_default();
@@ -311,9 +357,10 @@ fn choose(points: &[Point], seed: u64) -> Vec<Point> {
         let next = (0..left.len()).min_by_key(|index| count(&left[*index])).unwrap();
         let (_, point) = left.swap_remove(next);
         let is_too_late = matches!(point.armed.fault, Fault::Slow | Fault::Late);
-        if is_too_late && too_late == TRIED_TOO_LATE {
+        if is_too_late && too_late >= tried / TOO_LATE_OF || point.shared && shared >= tried * SHARED_OF_TEN / 10 {
             continue;
         }
+        shared += usize::from(point.shared);
         too_late += usize::from(is_too_late);
         *calls.entry((point.armed.call.clone(), point.shared)).or_default() += 1;
         *faults.entry(point.armed.fault).or_default() += 1;

@@ -28,8 +28,6 @@ pub struct World {
     pub alice: Client,
     pub bob: Client,
     pub carol: Client,
-    /// Held by whoever lets a fault befall what is shared.
-    pub sharing: tokio::sync::Mutex<()>,
 }
 
 impl World {
@@ -78,7 +76,6 @@ impl World {
             alice,
             bob,
             carol,
-            sharing: tokio::sync::Mutex::default(),
         }
     }
 }
