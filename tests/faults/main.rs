@@ -98,6 +98,11 @@ static OUTCOME: LazyLock<Outcome> = LazyLock::new(|| {
         let world = World::start().await;
         let outcome = sweep::sweep(&world, seed(), extent()).await;
         println!("{}", outcome.told());
+        world.patient.failures(|failures| {
+            failures
+                .iter()
+                .for_each(|failure| println!("the operator didn't start: {failure}"))
+        });
         world.cluster.stop().await;
         outcome
     })

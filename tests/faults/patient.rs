@@ -21,6 +21,7 @@ pub struct Outage {
 pub struct Patient {
     operator: Operator,
     outages: Arc<Mutex<Vec<Outage>>>,
+    failures: Arc<Mutex<Vec<String>>>,
 }
 
 impl Patient {
@@ -28,6 +29,7 @@ impl Patient {
         Self {
             operator,
             outages: Arc::default(),
+            failures: Arc::default(),
         }
     }
 
@@ -51,12 +53,28 @@ impl Patient {
     async fn comes_back(&self, number: usize) {
         let ready = self.operator.wait_until_ready().await;
         let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
-        // If it was killed again meanwhile, that other start is waited for; if it doesn't start, nothing settles.
-        if outages.len() == number && ready.is_ok() {
-            for outage in outages.iter_mut().filter(|outage| outage.until.is_none()) {
-                outage.until = Some(now());
+        // If it was killed again meanwhile, that other start is waited for.
+        if outages.len() != number {
+            return;
+        }
+        match ready {
+            Ok(()) => {
+                for outage in outages.iter_mut().filter(|outage| outage.until.is_none()) {
+                    outage.until = Some(now());
+                }
+            }
+            // Its port was taken in between, perhaps; whatever it was, it is in the summary.
+            Err(error) => {
+                self.failures(|failures| failures.push(error.to_string()));
+                drop(outages);
+                self.kill_and_start();
             }
         }
+    }
+
+    /// Starts that led to nothing.
+    pub fn failures<T>(&self, look: impl FnOnce(&mut Vec<String>) -> T) -> T {
+        look(&mut self.failures.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// When it was away.
