@@ -44,7 +44,8 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
     }
     let _first = context.precedence.giving().await;
     let Some(mut observed) = observe(&request, &context).await? else {
-        return Ok(Action::await_change());
+        // The watch will tell. Should what was read be older than what the watch has shown, it tells nothing: so not without a second look.
+        return Ok(Action::requeue(super::RETRY));
     };
     let mut plan = decide(&observed, context.now());
     if let Plan::Grant { spec, dead_mans_switch } = plan {
