@@ -74,19 +74,35 @@ impl Fault {
         }
     }
 
-    /// Whether an access may end so instead of as undisturbed, and why that is as safe. All of it ends sooner, never later.
+    /// How many bindings a grant may have had, one after the other: they have one name. A creation that takes effect late may come after the binding was
+    /// made by the next try and deleted again; nobody but the sweep can do something about it.
+    pub fn bindings(self, call: &Call) -> usize {
+        match (self, call.verb, call.resource.as_str()) {
+            (Self::Late, "create", "rolebindings") => 2,
+            _ => 1,
+        }
+    }
+
+    /// Whether an access may end so instead of as undisturbed. Of what is allowed here nothing ends later, and nobody gets more.
     pub fn excuses(self, call: &Call, undisturbed: End, end: End) -> bool {
-        let failed = |reason| End {
-            request: Some(RequestPhase::Failed),
-            grant: Fate::Ended(reason),
+        let ended = |request, grant| {
+            end == End {
+                request: Some(request),
+                grant,
+            }
         };
         match (self, call.verb, call.resource.as_str()) {
             // A forbidden binding is final: nothing was bound, and the requester reads why.
-            (Self::Forbidden, "create", "rolebindings") => end == failed(EndReason::BindFailed),
-            _ => {
-                let _ = undisturbed;
-                false
+            (Self::Forbidden, "create", "rolebindings") => {
+                ended(RequestPhase::Failed, Fate::Ended(EndReason::BindFailed))
             }
+            // The API server says that there is no such policy: nothing is granted under it.
+            (Self::Stale, "get", "accesspolicies") => ended(RequestPhase::Failed, Fate::Never),
+            // It says that the grant is gone: the request ends as one whose grant was deleted, by another word, when there is no binding either.
+            (Self::Stale, "get", "accessgrants") => {
+                end.grant == undisturbed.grant && end.request == Some(RequestPhase::Revoked)
+            }
+            _ => false,
         }
     }
 }

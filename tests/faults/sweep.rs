@@ -29,13 +29,13 @@ pub enum Extent {
 }
 
 /// So many fault points are tried where nothing else is said.
-pub const USUAL: Extent = Extent::Some(130);
+pub const USUAL: Extent = Extent::Some(160);
 /// Of ten of those so many are at calls that are shared.
 const SHARED_OF_TEN: usize = 2;
 /// One of so many takes longer than a call's time limit.
 const TOO_LATE_OF: usize = 13;
 /// An undisturbed scenario is played so often, to know which of its calls are always made.
-const UNDISTURBED: usize = 2;
+const UNDISTURBED: usize = 3;
 
 /// So long after the end the last of it may still have to be told.
 const UNTOLD: Duration = Duration::from_secs(7);
@@ -249,6 +249,7 @@ impl Stage<'_> {
                 approvers: &["bob", "carol"],
                 requester: "alice",
                 role: (scenario.terms.role, instance.names().role),
+                bindings: fault.as_ref().map_or(1, |armed| armed.fault.bindings(&armed.call)),
                 may_delay: fault.map_or(Duration::ZERO, |armed| armed.fault.may_delay()),
                 before,
                 after,
