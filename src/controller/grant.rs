@@ -52,6 +52,10 @@ async fn hold(grant: &AccessGrant, context: &Context) -> Result<Action, CallErro
     let mut plan = decide(&known);
     if let Plan::End(_) = plan {
         plan = decide(&observe(grant, known, context).await?);
+        // One of the two is older than the other, and if it is what was read just now, no watch tells.
+        if matches!(plan, Plan::Hold | Plan::AwaitSeal) {
+            return Ok(context.at(deadline(grant).min(context.now() + super::RETRY)));
+        }
     }
     match plan {
         Plan::AwaitSeal | Plan::Hold => Ok(context.at(deadline(grant))),

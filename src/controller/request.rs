@@ -46,7 +46,8 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
     };
     let _first = context.precedence.giving().await;
     let Some((mut observed, mut plan)) = decided_afresh(&request, is_to_give, &context).await? else {
-        return Ok(Action::await_change());
+        // The watch will tell. Should what was read be older than what the watch has shown, it tells nothing: so not without a second look.
+        return Ok(Action::requeue(super::RETRY));
     };
     // No watch tells that an anchor can be had again.
     let mut again = None;

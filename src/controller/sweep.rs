@@ -44,11 +44,12 @@ async fn look_afresh(binding: &RoleBinding, uid: &GrantUid, context: &Context) -
         explaining(binding, uid, context),
         find("reading the RoleBinding", bindings.get(&name))
     )?;
+    // Where what was read differs from what the watches show, one of them is older; if it is what was read, no watch tells, and it is read again.
     let Some(binding) = binding.filter(|found| marked(found).as_ref() == Some(uid)) else {
-        return Ok(Action::await_change());
+        return Ok(Action::requeue(super::RETRY));
     };
     match sweep(grant.as_ref(), &namespace, context.now()) {
-        Sweep::Keep { until } => Ok(context.at(until)),
+        Sweep::Keep { until } => Ok(context.at(until.min(context.now() + super::RETRY))),
         Sweep::Remove => remove(&binding, context).await,
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cluster::{Backend, lacking};
-use crate::kubeconfig::write_private;
+use crate::kubeconfig::{redirected, write_private};
 use crate::operator::{Operator, OperatorOptions};
 use crate::{Answer, Capability, Cluster, Error, Result, User, kind, kubectl};
 
@@ -207,14 +207,16 @@ impl Installation {
             .or_else(|| self.options.operator.clone())
             .ok_or_else(|| self.no_operator())?;
         let user = self.operator_user().await?;
-        Operator::run(
-            self.cluster.watchdog(),
-            options,
-            user.kubeconfig(),
-            self.cluster.number(),
-            wait,
-        )
-        .await
+        let number = self.cluster.number();
+        let kubeconfig = match &options.server {
+            None => user.kubeconfig().to_path_buf(),
+            Some(server) => {
+                let path = self.cluster.data_dir().join(format!("operator-{number}.kubeconfig"));
+                redirected(user.kubeconfig(), server, &path)?;
+                path
+            }
+        };
+        Operator::run(self.cluster.watchdog(), options, &kubeconfig, number, wait).await
     }
 
     fn no_operator(&self) -> Error {

@@ -73,6 +73,16 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<()> {
         .map_err(Error::file("write", path))
 }
 
+/// Writes a kubeconfig with the same user, for another way to the API server.
+pub(crate) fn redirected(from: &Path, server: &str, to: &Path) -> Result<()> {
+    let text = fs::read(from).map_err(Error::file("read", from))?;
+    let mut config: Value = serde_json::from_slice(&text).map_err(Error::parse("the kubeconfig".to_owned()))?;
+    if let Some(cluster) = config.pointer_mut("/clusters/0/cluster") {
+        *cluster = json!({"server": server});
+    }
+    write_private(to, config.to_string().as_bytes())
+}
+
 /// The configuration of a client that speaks with this kubeconfig: it goes straight there, and never retries.
 pub(crate) async fn client_config(kubeconfig: &Value) -> Result<kube::Config> {
     let what = || "the kubeconfig".to_owned();

@@ -25,6 +25,8 @@ pub struct OperatorOptions {
     pub arguments: Vec<OsString>,
     /// Its environment; nothing but PATH, HOME and RUST_LOG is inherited.
     pub environment: Vec<(OsString, OsString)>,
+    /// Where it is to find the API server, such as a proxy in between; without it, where the API server is.
+    pub server: Option<String>,
     /// How long it may take until `/readyz` says yes.
     pub ready_within: Duration,
 }
@@ -36,6 +38,7 @@ impl OperatorOptions {
             binary: binary.into(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            server: None,
             ready_within: Duration::from_secs(60),
         }
     }
@@ -47,6 +50,12 @@ impl OperatorOptions {
         I::Item: Into<OsString>,
     {
         self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Another way to the API server. The operator's token goes there.
+    pub fn server(mut self, server: impl Into<String>) -> Self {
+        self.server = Some(server.into());
         self
     }
 

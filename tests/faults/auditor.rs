@@ -1,0 +1,373 @@
+//! The auditor: looks at what was, by a history of its own and the API server's audit log, and says what ought not to have been.
+//!
+//! It shares no code with what it judges: of the product it knows the types that users write and read, and the marks on bindings, which it spells itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use curfew::api::{AccessGrant, AccessRequest, GrantPhase, Verdict};
+use curfew_testbed::AuditEvent;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::{Resource, ResourceExt};
+
+use crate::history::{Pages, Version};
+use crate::instance::{Bystanders, is_managed};
+use crate::patient::Outage;
+
+/// So long after its deadline a binding may be there, while the operator and the API server answer. Of this the operator needs a few milliseconds; the rest
+/// is for a machine that does other things too. For an operator that was away it counts from its readiness: before that it can't know what is due.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// What the auditor is told of an instance, by those who played it.
+pub struct Subject {
+    pub id: String,
+    /// For messages: scenario and fault.
+    pub told: String,
+    pub lasts: Duration,
+    /// So many approvals are needed, and these may give them.
+    pub approvals: usize,
+    pub approvers: &'static [&'static str],
+    pub requester: &'static str,
+    pub role: (&'static str, String),
+    /// By how much more than the margin the fault may delay an end.
+    pub may_delay: Duration,
+    /// So many bindings of one name a grant may have had.
+    pub bindings: usize,
+    pub before: Bystanders,
+    pub after: Bystanders,
+}
+
+/// What the auditor looks at.
+pub struct Evidence<'a> {
+    pub pages: &'a Pages,
+    pub log: &'a [AuditEvent],
+    pub outages: &'a [Outage],
+    /// The operator's user name and namespace.
+    pub operator: &'a str,
+    pub namespace: &'a str,
+}
+
+type Findings = Vec<String>;
+
+/// Everything that ought not to have been. I1 to I6 of the design.
+pub fn audit(evidence: &Evidence, subjects: &[Subject]) -> Findings {
+    let mut findings: Findings = evidence
+        .pages
+        .gaps
+        .iter()
+        .map(|gap| format!("the history has a gap: {gap}"))
+        .collect();
+    for subject in subjects {
+        let about = Life::of(evidence.pages, &subject.id);
+        let mut found = vec![];
+        found.extend(one_of_each(subject, &about));
+        for binding in &about.bindings {
+            found.extend(traces(subject, &about, binding));
+            found.extend(in_time(subject, &about, binding, evidence));
+        }
+        for grant in &about.grants {
+            found.extend(ended_truly(subject, &about, grant));
+        }
+        if subject.before != subject.after {
+            found.push(format!(
+                "bystanders were touched: {:?} became {:?}",
+                subject.before, subject.after
+            ));
+        }
+        findings.extend(
+            found
+                .into_iter()
+                .map(|what| format!("{}, {}: {what}", subject.id, subject.told)),
+        );
+    }
+    findings.extend(evidence.log.iter().filter_map(|event| strayed(evidence, event)));
+    findings
+}
+
+/// All versions of an object.
+type History<'a, K> = Vec<&'a Version<K>>;
+
+/// What was seen of one instance.
+struct Life<'a> {
+    requests: Vec<History<'a, AccessRequest>>,
+    grants: Vec<History<'a, AccessGrant>>,
+    bindings: Vec<History<'a, RoleBinding>>,
+}
+
+impl<'a> Life<'a> {
+    fn of(pages: &'a Pages, id: &str) -> Self {
+        Self {
+            requests: apart(pages.requests.get(id)),
+            grants: apart(pages.grants.get(id)),
+            bindings: apart(pages.bindings.get(id))
+                .into_iter()
+                .filter(|versions| is_managed(&versions[0].object))
+                .collect(),
+        }
+    }
+
+    fn grant(&self, uid: &str) -> Option<&History<'a, AccessGrant>> {
+        self.grants.iter().find(|versions| uid_of(versions) == uid)
+    }
+
+    /// The request of a grant.
+    fn request(&self, grant: &History<AccessGrant>) -> Option<&History<'a, AccessRequest>> {
+        self.requests
+            .iter()
+            .find(|versions| uid_of(versions) == grant[0].object.spec.request.uid)
+    }
+}
+
+fn apart<K: Resource>(versions: Option<&Vec<Version<K>>>) -> Vec<History<'_, K>> {
+    let mut by_uid: BTreeMap<String, History<K>> = BTreeMap::new();
+    for version in versions.into_iter().flatten() {
+        by_uid
+            .entry(version.object.meta().uid.clone().unwrap_or_default())
+            .or_default()
+            .push(version);
+    }
+    by_uid.into_values().collect()
+}
+
+fn uid_of<K: Resource>(versions: &History<K>) -> String {
+    versions[0].object.meta().uid.clone().unwrap_or_default()
+}
+
+/// The version that is its deletion.
+fn deletion<'a, K>(versions: &History<'a, K>) -> Option<&'a Version<K>> {
+    versions.last().copied().filter(|version| version.gone)
+}
+
+/// A request leads to one grant, a grant to one binding.
+fn one_of_each(subject: &Subject, life: &Life) -> Findings {
+    let mut findings = vec![];
+    for request in &life.requests {
+        let uid = uid_of(request);
+        let grants = life
+            .grants
+            .iter()
+            .filter(|grant| grant[0].object.spec.request.uid == uid)
+            .count();
+        if grants > 1 {
+            findings.push(format!("{grants} grants of one request"));
+        }
+    }
+    for grant in &life.grants {
+        let uid = uid_of(grant);
+        let bindings = life
+            .bindings
+            .iter()
+            .filter(|binding| grant_uid(&binding[0].object) == uid)
+            .count();
+        if bindings > subject.bindings {
+            findings.push(format!("{bindings} bindings of one grant"));
+        }
+    }
+    findings
+}
+
+fn grant_uid(binding: &RoleBinding) -> String {
+    binding
+        .labels()
+        .get("curfew.dev/grant-uid")
+        .cloned()
+        .unwrap_or_default()
+}
+
+/// A binding rests on a sealed grant with enough eligible approvals of one offer, and gives what was asked to who asked.
+fn traces(subject: &Subject, life: &Life, binding: &History<RoleBinding>) -> Findings {
+    let (made, object) = (binding[0].revision, &binding[0].object);
+    let Some(grant) = life.grant(&grant_uid(object)) else {
+        return vec!["a binding of no grant".to_owned()];
+    };
+    let Some(request) = life.request(grant) else {
+        return vec!["a binding of no request".to_owned()];
+    };
+    let mut findings = vec![];
+    let uid = uid_of(grant);
+    let sealed = request.iter().find(|version| {
+        let seal = version.object.status.as_ref().and_then(|status| status.seal.as_ref());
+        seal.is_some_and(|seal| seal.uid == uid)
+    });
+    match sealed {
+        Some(sealed) if grant[0].revision < sealed.revision && sealed.revision < made => {
+            findings.extend(approved(subject, &grant[0].object, &sealed.object));
+        }
+        Some(sealed) => findings.push(format!(
+            "grant at {}, seal at {}, binding at {made}: not in this order",
+            grant[0].revision, sealed.revision
+        )),
+        None => findings.push("a binding without a seal".to_owned()),
+    }
+    let subjects = object.subjects.clone().unwrap_or_default();
+    if subjects.len() != 1 || subjects[0].name != subject.requester || subjects[0].kind != "User" {
+        findings.push(format!("a binding for {subjects:?}"));
+    }
+    if (object.role_ref.kind.as_str(), &object.role_ref.name) != (subject.role.0, &subject.role.1) {
+        findings.push(format!("a binding to {:?}", object.role_ref));
+    }
+    findings
+}
+
+/// When it was sealed, enough had approved the very offer that was granted, and nobody had denied.
+fn approved(subject: &Subject, grant: &AccessGrant, request: &AccessRequest) -> Findings {
+    let decisions = &request.spec.decisions;
+    let by: BTreeSet<&str> = decisions
+        .iter()
+        .filter(|decision| decision.verdict == Verdict::Approve && decision.offer == grant.spec.offer)
+        .map(|decision| decision.username.as_str())
+        .filter(|name| subject.approvers.contains(name) && *name != subject.requester)
+        .collect();
+    let mut findings = vec![];
+    if by.len() < subject.approvals {
+        findings.push(format!("granted on the word of {by:?} alone"));
+    }
+    if decisions.iter().any(|decision| decision.verdict == Verdict::Deny) {
+        findings.push("sealed although a denial was stored".to_owned());
+    }
+    findings
+}
+
+/// A binding says its deadline, and is gone by then.
+fn in_time(subject: &Subject, life: &Life, binding: &History<RoleBinding>, evidence: &Evidence) -> Findings {
+    let object = &binding[0].object;
+    let Some(deadline) = life
+        .grant(&grant_uid(object))
+        .and_then(|grant| deadline(subject, &grant[0].object))
+    else {
+        return vec![];
+    };
+    let mut findings = vec![];
+    let written = object
+        .annotations()
+        .get("curfew.dev/deadline")
+        .cloned()
+        .unwrap_or_default();
+    if written != deadline.to_rfc3339_opts(SecondsFormat::Secs, true) {
+        findings.push(format!("its binding says {written}, the deadline is {deadline}"));
+    }
+    let Some(gone) = deletion(binding).map(|deletion| gone_at(deletion, evidence.log)) else {
+        findings.push("a binding that never ended".to_owned());
+        return findings;
+    };
+    let allowed = allowed(deadline.max(binding[0].at) + subject.may_delay, evidence.outages);
+    if gone > allowed {
+        findings.push(format!(
+            "its binding lived until {gone}: the deadline is {deadline}, it was made at {}, and by {allowed} it had to be gone",
+            binding[0].at
+        ));
+    }
+    findings
+}
+
+/// When it was gone: when the API server answered to its deletion, or when the watch told of it.
+fn gone_at(deletion: &Version<RoleBinding>, log: &[AuditEvent]) -> DateTime<Utc> {
+    let (namespace, name) = (
+        deletion.object.namespace().unwrap_or_default(),
+        deletion.object.name_any(),
+    );
+    let mut answered = log
+        .iter()
+        .filter(|event| event.resource == "rolebindings" && event.verb == "delete" && event.code == 200)
+        .filter(|event| event.namespace == namespace && event.name == name)
+        .filter_map(|event| moment(event.finished));
+    answered
+        .next_back()
+        .map_or(deletion.at, |answered| answered.min(deletion.at))
+}
+
+/// Until when something due then may take: the margin, and, where the operator was away in this time, the margin from its readiness on.
+fn allowed(due: DateTime<Utc>, outages: &[Outage]) -> DateTime<Utc> {
+    let mut allowed = due + MARGIN;
+    for outage in outages {
+        match outage.until {
+            Some(until) if outage.from <= allowed && until + MARGIN > allowed => allowed = until + MARGIN,
+            None if outage.from <= allowed => return DateTime::<Utc>::MAX_UTC,
+            _ => {}
+        }
+    }
+    allowed
+}
+
+/// Its creation plus what was asked for, to the second.
+fn deadline(subject: &Subject, grant: &AccessGrant) -> Option<DateTime<Utc>> {
+    let created = moment(grant.metadata.creation_timestamp.as_ref()?.0)?;
+    Some(created + subject.lasts)
+}
+
+fn moment(at: k8s_openapi::jiff::Timestamp) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(at.as_second(), u32::try_from(at.subsec_nanosecond()).ok()?)
+}
+
+/// A grant ends; it says so only when no binding is left; and no status ever said another deadline than its own.
+fn ended_truly(subject: &Subject, life: &Life, grant: &History<AccessGrant>) -> Findings {
+    let mut findings = vec![];
+    let is_ended = |version: &Version<AccessGrant>| {
+        version.object.status.as_ref().and_then(|status| status.phase) == Some(GrantPhase::Ended)
+    };
+    let ended = grant.iter().find(|version| is_ended(version));
+    if ended.is_none() && deletion(grant).is_none() {
+        findings.push("a grant that never ended".to_owned());
+    }
+    let uid = uid_of(grant);
+    for binding in life
+        .bindings
+        .iter()
+        .filter(|binding| grant_uid(&binding[0].object) == uid)
+    {
+        // A binding that was made only after that can't be known to whoever said it; the auditor judges by its deadline how soon it must go.
+        let said_too_soon = ended.is_some_and(|ended| {
+            let is_gone = deletion(binding).is_some_and(|deletion| deletion.revision < ended.revision);
+            binding[0].revision < ended.revision && !is_gone
+        });
+        if said_too_soon {
+            findings.push("a grant that said Ended before its binding was gone".to_owned());
+        }
+    }
+    let Some(deadline) = deadline(subject, &grant[0].object) else {
+        return findings;
+    };
+    let said = grant
+        .iter()
+        .filter_map(|version| version.object.status.as_ref()?.expires_at.as_ref());
+    let request = life.request(grant).into_iter().flatten();
+    let said_by_request = request.filter_map(|version| version.object.status.as_ref()?.expires_at.as_ref());
+    for said in said.chain(said_by_request).filter_map(|said| moment(said.0)) {
+        if said != deadline {
+            findings.push(format!("a status said {said}, the deadline is {deadline}"));
+        }
+    }
+    findings
+}
+
+/// What the operator did and should not have touched.
+fn strayed(evidence: &Evidence, event: &AuditEvent) -> Option<String> {
+    let writes = ["create", "update", "patch", "delete", "deletecollection"];
+    if event.actor().username != evidence.operator || !writes.contains(&event.verb.as_str()) || event.code >= 400 {
+        return None;
+    }
+    let own_namespace = event.namespace == evidence.namespace;
+    let anchor = own_namespace && (event.name.starts_with("curfew-until-") || event.verb == "create");
+    let is_its = match (event.resource.as_str(), event.subresource.as_str()) {
+        ("accessrequests" | "accesspolicies" | "accessgrants", "status")
+        | ("selfsubjectaccessreviews" | "selfsubjectreviews", "")
+        | ("events", "") => true,
+        ("accessgrants", "") => event.verb == "create",
+        ("rolebindings", "") => {
+            event.name.starts_with("curfew-") || event.verb == "create" && written_name(event).starts_with("curfew-")
+        }
+        ("jobs" | "services", "") => anchor,
+        ("leases", "") => own_namespace,
+        _ => event.uri.contains("dryRun=All"),
+    };
+    (!is_its).then(|| format!("the operator did this: {} {}", event.verb, event.uri))
+}
+
+fn written_name(event: &AuditEvent) -> &str {
+    event
+        .request
+        .as_ref()
+        .and_then(|sent| sent["metadata"]["name"].as_str())
+        .unwrap_or_default()
+}

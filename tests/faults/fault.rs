@@ -1,0 +1,126 @@
+//! The faults, and what each of them may change. Everything that isn't written here must be as if nothing had happened.
+
+use std::fmt;
+use std::time::Duration;
+
+use curfew::api::{EndReason, RequestPhase};
+
+use crate::call::Call;
+use crate::scenarios::{End, Fate};
+
+/// What can befall a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fault {
+    /// Answered with 500; it took no effect.
+    ServerError,
+    /// Answered with 429; it took no effect.
+    Throttled,
+    /// Answered with 403; it took no effect.
+    Forbidden,
+    /// It took effect; the connection is closed instead of an answer.
+    Lost,
+    /// It took effect; the answer comes after the operator's time limit for a call.
+    Slow,
+    /// It takes effect only after the operator's time limit for a call.
+    Late,
+    /// It took effect; the connection is closed in the middle of the answer.
+    Cut,
+    /// Answered with what the same GET was answered before, or with 404.
+    Stale,
+    /// What this watch tells comes seconds late.
+    Held,
+    /// kill -9 before the call reaches the API server.
+    KilledBefore,
+    /// kill -9 after it took effect, before the answer.
+    KilledAfter,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::ServerError,
+        Self::Throttled,
+        Self::Forbidden,
+        Self::Lost,
+        Self::Slow,
+        Self::Late,
+        Self::Cut,
+        Self::Stale,
+        Self::Held,
+        Self::KilledBefore,
+        Self::KilledAfter,
+    ];
+
+    /// Whether it can befall such a call.
+    pub fn befalls(self, call: &Call) -> bool {
+        match self {
+            Self::Stale => call.verb == "get",
+            Self::Held => call.verb == "watch",
+            Self::Slow | Self::Late | Self::KilledBefore | Self::KilledAfter => call.verb != "watch",
+            Self::ServerError | Self::Throttled | Self::Forbidden | Self::Lost | Self::Cut => true,
+        }
+    }
+
+    /// By how much longer than the auditor's 2 s a binding may outlive its deadline when this befell a call of its own instance. Other instances get
+    /// nothing: what is wrong with one must not delay another.
+    pub fn may_delay(self) -> Duration {
+        match self {
+            // Tried again after the back-off, which is a second at first.
+            Self::ServerError | Self::Throttled | Self::Forbidden | Self::Lost | Self::Cut => Duration::from_secs(1),
+            // The time limit of a call is 10 s, and then the back-off. A binding whose creation took effect so late is counted from its creation.
+            Self::Slow | Self::Late => Duration::from_secs(11),
+            // What comes back is an answer; there is no failure to wait after. The operator's absence is counted by the auditor.
+            Self::Stale | Self::Held | Self::KilledBefore | Self::KilledAfter => Duration::ZERO,
+        }
+    }
+
+    /// How many bindings a grant may have had, one after the other: they have one name. A creation that takes effect late may come after the binding was
+    /// made by the next try and deleted again; nobody but the sweep can do something about it.
+    pub fn bindings(self, call: &Call) -> usize {
+        match (self, call.verb, call.resource.as_str()) {
+            (Self::Late, "create", "rolebindings") => 2,
+            _ => 1,
+        }
+    }
+
+    /// Whether an access may end so instead of as undisturbed. Of what is allowed here nothing ends later, and nobody gets more.
+    pub fn excuses(self, call: &Call, undisturbed: End, end: End) -> bool {
+        let ended = |request, grant| {
+            end == End {
+                request: Some(request),
+                grant,
+            }
+        };
+        match (self, call.verb, call.resource.as_str()) {
+            // A forbidden binding is final: nothing was bound, and the requester reads why.
+            (Self::Forbidden, "create", "rolebindings") => {
+                ended(RequestPhase::Failed, Fate::Ended(EndReason::BindFailed))
+            }
+            // The API server says that there is no such policy: nothing is granted under it.
+            (Self::Stale, "get", "accesspolicies") => ended(RequestPhase::Failed, Fate::Never),
+            // It says that the grant is gone: the request ends as one whose grant was deleted, by another word, when there is no binding either.
+            (Self::Stale, "get", "accessgrants") => {
+                end.grant == undisturbed.grant && end.request == Some(RequestPhase::Revoked)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ServerError => "500",
+            Self::Throttled => "429",
+            Self::Forbidden => "403",
+            Self::Lost => "answer lost",
+            Self::Slow => "answer late",
+            Self::Late => "effect late",
+            Self::Cut => "answer cut",
+            Self::Stale => "stale",
+            Self::Held => "held back",
+            Self::KilledBefore => "killed before",
+            Self::KilledAfter => "killed after",
+        })
+    }
+}

@@ -1,0 +1,458 @@
+//! One instance of a scenario: a namespace, a policy, a role and a request of its own, bystanders, and what people do.
+//!
+//! People try again what was refused, for a while. They never look at anything but the API.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use curfew::api::{AccessGrant, AccessPolicy, AccessRequest, GrantPhase, RequestPhase};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::call::Names;
+use crate::history::{History, Pages, living};
+use crate::scenarios::{End, Fate, Lasts, Scenario, Terms};
+use crate::world::World;
+
+/// So long anything may take that is bound to happen, faults included.
+pub const LIMIT: Duration = Duration::from_secs(60);
+/// So long people wait before they try again.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// One instance.
+pub struct Instance {
+    /// Its name: also that of its namespace and of its policy.
+    pub id: String,
+    pub terms: Terms,
+    role: String,
+    lasts: Duration,
+    admin: Client,
+    alice: Client,
+    bob: Client,
+    carol: Client,
+    anchors: String,
+    history: History,
+}
+
+/// What is nobody's business: how it was, for looking again later.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Bystanders(Vec<(String, Option<String>, Option<String>)>);
+
+impl Instance {
+    /// In this place of those that are used at the same time.
+    pub fn new(world: &World, scenario: &Scenario, number: usize, place: usize) -> Self {
+        let terms = scenario.terms;
+        Self {
+            id: format!("fault-{number}"),
+            terms,
+            role: format!("reader-{place}"),
+            lasts: Duration::from_secs(match terms.lasts {
+                Lasts::Seconds(seconds) => seconds,
+                Lasts::Long => 3600,
+                // Minutes apart, and far from the others.
+                Lasts::LongAlone => 7200 + 240 * u64::try_from(number).unwrap(),
+            }),
+            admin: world.admin.clone(),
+            alice: world.alice.clone(),
+            bob: world.bob.clone(),
+            carol: world.carol.clone(),
+            anchors: world.namespace.clone(),
+            history: world.history.clone(),
+        }
+    }
+
+    /// By what the proxy knows its calls.
+    pub fn names(&self) -> Names {
+        Names {
+            instance: self.id.clone(),
+            role: self.role.clone(),
+            alone_for: (self.terms.lasts == Lasts::LongAlone).then_some(self.lasts),
+        }
+    }
+
+    /// How long its access lasts.
+    pub fn lasts(&self) -> Duration {
+        self.lasts
+    }
+
+    // ---- what there is before anybody asks ----
+
+    /// Namespace, role and bystanders.
+    pub async fn furnish(&self) {
+        let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]);
+        let rbac =
+            |kind: &str, name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
+        let labels = json!({"app.kubernetes.io/managed-by": "somebody-else"});
+        made(
+            &Api::<Namespace>::all(self.admin.clone()),
+            json!({"metadata": {"name": self.id}}),
+        )
+        .await;
+        if self.terms.role == "Role" {
+            made(
+                &self.here::<Role>(&self.admin),
+                json!({"metadata": {"name": self.role}, "rules": rules}),
+            )
+            .await;
+        } else {
+            let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": self.role}, "rules": rules});
+            let roles = Api::<ClusterRole>::all(self.admin.clone());
+            roles
+                .patch(&self.role, &PatchParams::apply("sweep").force(), &Patch::Apply(&role))
+                .await
+                .unwrap();
+        }
+        made(&self.here::<RoleBinding>(&self.admin), json!({
+            "metadata": {"name": "bystander", "labels": labels}, "roleRef": rbac("ClusterRole", "view"), "subjects": [rbac("User", "somebody-else")],
+        }))
+        .await;
+        // Left to a controller that isn't there: kube-controller-manager doesn't touch it either.
+        made(&self.here::<Job>(&self.admin), json!({
+            "metadata": {"name": "bystander", "labels": labels},
+            "spec": {"parallelism": 0, "managedBy": "example.com/nobody", "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "x", "image": "x"}]}}},
+        }))
+        .await;
+        made(&self.here::<Service>(&self.admin), json!({
+            "metadata": {"name": "bystander", "labels": labels}, "spec": {"clusterIP": "None", "ports": [{"port": 1}]},
+        }))
+        .await;
+    }
+
+    /// The bystanders as they are now.
+    pub async fn bystanders(&self) -> Bystanders {
+        let (binding, job, service) = (
+            self.here::<RoleBinding>(&self.admin),
+            self.here::<Job>(&self.admin),
+            self.here::<Service>(&self.admin),
+        );
+        Bystanders(vec![as_is(&binding).await, as_is(&job).await, as_is(&service).await])
+    }
+
+    /// A policy under which alice may ask, of which the operator has said whether it can be used.
+    pub async fn has_policy(&self) {
+        let mut spec = json!({
+            "requesters": {"users": ["alice"]}, "roles": [{"kind": self.terms.role, "name": self.role}], "namespaces": {"names": [self.id]},
+            "maxDuration": "8000h", "approval": {"stages": [{"name": "lead", "approvers": {"users": ["bob", "carol"]}, "required": self.terms.approvals}]},
+        });
+        for (field, value) in (self.terms.policy)().as_object().unwrap() {
+            spec[field] = value.clone();
+        }
+        let policies = Api::<AccessPolicy>::all(self.admin.clone());
+        made(&policies, json!({"metadata": {"name": self.id}, "spec": spec})).await;
+        let looked_at = |policy: Option<&AccessPolicy>| policy.is_some_and(|policy| policy.status.is_some());
+        let waited = tokio::time::timeout(LIMIT, await_condition(policies, &self.id, looked_at)).await;
+        assert!(
+            waited.is_ok_and(|seen| seen.is_ok()),
+            "{}: nobody looks at the policy",
+            self.id
+        );
+    }
+
+    /// What is no longer needed and would only be in the way.
+    pub async fn clear(&self) {
+        let policies = Api::<AccessPolicy>::all(self.admin.clone());
+        let _ = policies.delete(&self.id, &DeleteParams::default()).await;
+    }
+
+    // ---- what people do ----
+
+    /// Alice asks, and there is an offer.
+    pub async fn asks(&self) {
+        let mut spec = json!({"role": {"kind": self.terms.role, "name": self.role}, "duration": format!("{}s", self.lasts.as_secs()), "reason": "the sweep"});
+        if self.terms.names_policy {
+            spec["policy"] = json!(self.id);
+        }
+        made(
+            &self.here::<AccessRequest>(&self.alice),
+            json!({"metadata": {"name": "access"}, "spec": spec}),
+        )
+        .await;
+        self.sees("an offer", |request| {
+            request.status.as_ref().is_some_and(|status| status.offer.is_some())
+        })
+        .await;
+    }
+
+    /// As many as are needed approve, each offer anew, until it is granted or has ended.
+    pub async fn is_approved(&self) {
+        let mut approved: Option<String> = None;
+        loop {
+            let request = self
+                .sees("a decision, or another offer", |request| {
+                    is_decided(request) || offer(request).is_some_and(|offer| Some(&offer) != approved.as_ref())
+                })
+                .await;
+            if is_decided(&request) {
+                return;
+            }
+            for client in [&self.bob, &self.carol].into_iter().take(self.terms.approvals) {
+                self.says(client, "approve").await;
+            }
+            approved = offer(&request);
+        }
+    }
+
+    /// Waits until the request is Active, or has ended otherwise.
+    pub async fn is_active(&self) {
+        self.sees("access", |request| {
+            phase(request).is_some_and(|phase| phase == RequestPhase::Active || phase.is_final())
+        })
+        .await;
+    }
+
+    /// Carol decides.
+    pub async fn approver_says(&self, word: &str) {
+        self.says(&self.carol, word).await;
+    }
+
+    /// Alice decides.
+    pub async fn requester_says(&self, word: &str) {
+        self.says(&self.alice, word).await;
+    }
+
+    async fn says(&self, client: &Client, word: &str) {
+        let patch = json!({"metadata": {"annotations": {"curfew.dev/decision": word}}});
+        let requests = self.here::<AccessRequest>(client);
+        self.insists(word, async || {
+            if self
+                .now()
+                .is_none_or(|request| phase(&request).is_some_and(RequestPhase::is_final))
+            {
+                return Ok(());
+            }
+            let said = requests
+                .patch("access", &PatchParams::default(), &Patch::Merge(&patch))
+                .await;
+            match said {
+                // Said twice, because the offer changed and changed back; or granted in between.
+                Err(error) if word == "approve" && self.was_said_before(&error) => Ok(()),
+                said => said.map(drop),
+            }
+        })
+        .await;
+    }
+
+    fn was_said_before(&self, error: &kube::Error) -> bool {
+        self.now().is_some_and(|request| is_decided(&request)) || error.to_string().contains("already")
+    }
+
+    /// Alice deletes her request.
+    pub async fn deletes_request(&self) {
+        self.deleted(&self.here::<AccessRequest>(&self.alice), "access").await;
+    }
+
+    /// An admin deletes the grant.
+    pub async fn deletes_grant(&self) {
+        let grants = Api::<AccessGrant>::all(self.admin.clone());
+        for grant in self.history.look(|pages| names(living(&pages.grants, &self.id))) {
+            self.deleted(&grants, &grant).await;
+        }
+    }
+
+    /// An admin deletes the binding.
+    pub async fn deletes_binding(&self) {
+        let managed = |pages: &mut Pages| {
+            let living = living(&pages.bindings, &self.id).into_iter();
+            living
+                .filter(|binding| is_managed(&binding.object))
+                .map(|binding| binding.object.name_any())
+                .collect::<Vec<_>>()
+        };
+        for binding in self.history.look(managed) {
+            self.deleted(&self.here::<RoleBinding>(&self.admin), &binding).await;
+        }
+    }
+
+    /// The role gets a rule more.
+    pub async fn grows_role(&self) {
+        let rules = json!({"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "delete"]}]});
+        let roles = self.here::<Role>(&self.admin);
+        self.insists("grows", async || {
+            roles
+                .patch(&self.role, &PatchParams::default(), &Patch::Merge(&rules))
+                .await
+        })
+        .await;
+    }
+
+    /// The policy allows less.
+    pub async fn changes_policy(&self) {
+        let less = json!({"spec": {"maxDuration": "2h"}});
+        let policies = Api::<AccessPolicy>::all(self.admin.clone());
+        self.insists("changes", async || {
+            policies
+                .patch(&self.id, &PatchParams::default(), &Patch::Merge(&less))
+                .await
+        })
+        .await;
+    }
+
+    /// An admin deletes the Job of the grant's anchor.
+    pub async fn deletes_anchor(&self) {
+        let jobs = Api::<Job>::namespaced(self.admin.clone(), &self.anchors);
+        let grants: Vec<AccessGrant> = self.history.look(|pages| {
+            living(&pages.grants, &self.id)
+                .into_iter()
+                .map(|grant| grant.object.clone())
+                .collect()
+        });
+        for anchor in grants.into_iter().filter_map(|grant| grant.spec.anchor) {
+            self.deleted(&jobs, &anchor.name).await;
+        }
+    }
+
+    async fn deleted<K>(&self, api: &Api<K>, name: &str)
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
+        self.insists("deletes", async || {
+            match api.delete(name, &DeleteParams::default()).await {
+                Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+                deleted => deleted.map(drop),
+            }
+        })
+        .await;
+    }
+
+    async fn insists<T>(&self, what: &str, mut does: impl AsyncFnMut() -> kube::Result<T>) {
+        let trying = async {
+            loop {
+                match does().await {
+                    Ok(_) => return,
+                    Err(error) => drop(error),
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        if tokio::time::timeout(LIMIT, trying).await.is_err() {
+            panic!(
+                "{}: not within {LIMIT:?}: {what}: {:?}",
+                self.id,
+                does().await.map(drop)
+            );
+        }
+    }
+
+    // ---- what is seen ----
+
+    fn now(&self) -> Option<AccessRequest> {
+        self.history.look(|pages| {
+            living(&pages.requests, &self.id)
+                .first()
+                .map(|version| version.object.clone())
+        })
+    }
+
+    async fn sees(&self, what: &str, holds: impl Fn(&AccessRequest) -> bool) -> AccessRequest {
+        let found = |pages: &Pages| {
+            let living = living(&pages.requests, &self.id);
+            let request = living.first().map(|version| version.object.clone());
+            request.filter(|request| holds(request))
+        };
+        match self.history.until(LIMIT, found).await {
+            Some(request) => request,
+            None => panic!("{}: not within {LIMIT:?}: {what}; it is {:#?}", self.id, self.now()),
+        }
+    }
+
+    /// Waits until all is over: the request final or gone, no grant under way, no binding. How it ended then.
+    pub async fn settled(&self) -> Result<End, String> {
+        match self.history.until(LIMIT, |pages| self.ended(pages)).await {
+            Some(end) => Ok(end),
+            None => Err(self.history.look(|pages| {
+                let grants: Vec<_> = living(&pages.grants, &self.id)
+                    .into_iter()
+                    .map(|grant| grant.object.status.clone())
+                    .collect();
+                let bindings = names(living(&pages.bindings, &self.id));
+                let status = living(&pages.requests, &self.id)
+                    .first()
+                    .map(|request| request.object.status.clone());
+                format!("not settled within {LIMIT:?}: bindings {bindings:?}, grants {grants:?}, request {status:?}")
+            })),
+        }
+    }
+
+    /// How it has ended, if it has.
+    pub fn ended_now(&self, world: &World) -> Option<End> {
+        world.history.look(|pages| self.ended(pages))
+    }
+
+    fn ended(&self, pages: &Pages) -> Option<End> {
+        let request = match living(&pages.requests, &self.id).first() {
+            Some(request) => Some(phase(&request.object).filter(|phase| phase.is_final())?),
+            None if pages.requests.contains_key(&self.id) => None,
+            None => return None,
+        };
+        if living(&pages.bindings, &self.id)
+            .iter()
+            .any(|binding| is_managed(&binding.object))
+        {
+            return None;
+        }
+        let grant = match living(&pages.grants, &self.id).first() {
+            Some(grant) => {
+                let status = grant.object.status.as_ref()?;
+                (status.phase == Some(GrantPhase::Ended)).then_some(())?;
+                Fate::Ended(status.end.as_ref()?.reason)
+            }
+            None if pages.grants.contains_key(&self.id) => Fate::Gone,
+            None => Fate::Never,
+        };
+        Some(End { request, grant })
+    }
+
+    fn here<K>(&self, client: &Client) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(client.clone(), &self.id)
+    }
+}
+
+/// Whether a binding is one of Curfew's, by its name.
+pub fn is_managed(binding: &RoleBinding) -> bool {
+    binding.name_any().starts_with("curfew-")
+}
+
+fn names<K: Resource>(versions: Vec<&crate::history::Version<K>>) -> Vec<String> {
+    versions.into_iter().map(|version| version.object.name_any()).collect()
+}
+
+fn phase(request: &AccessRequest) -> Option<RequestPhase> {
+    request.status.as_ref()?.phase
+}
+
+fn offer(request: &AccessRequest) -> Option<String> {
+    Some(request.status.as_ref()?.offer.as_ref()?.digest.clone())
+}
+
+fn is_decided(request: &AccessRequest) -> bool {
+    request.status.as_ref().is_some_and(|status| status.seal.is_some())
+        || phase(request).is_some_and(RequestPhase::is_final)
+}
+
+async fn made<K>(api: &Api<K>, object: Value)
+where
+    K: Resource + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let object: K = serde_json::from_value(object).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap();
+}
+
+async fn as_is<K>(api: &Api<K>) -> (String, Option<String>, Option<String>)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let found = api.get_opt("bystander").await.unwrap();
+    let metadata = found.map(|found| found.meta().clone()).unwrap_or_default();
+    (K::kind(&()).into_owned(), metadata.uid, metadata.resource_version)
+}

@@ -1,0 +1,214 @@
+//! The scenarios that every fault is tried on. One more in this list is swept at once.
+//!
+//! A scenario says what its people do and how it ends when nothing goes wrong. What people do by nature, trying again what was refused and approving again
+//! what was offered anew, is in `instance.rs`.
+
+use curfew::api::{EndReason, RequestPhase};
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
+use serde_json::{Value, json};
+
+use crate::instance::Instance;
+
+/// How a scenario ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The request's last phase; `None`: it is gone.
+    pub request: Option<RequestPhase>,
+    /// What became of the grant.
+    pub grant: Fate,
+}
+
+/// What becomes of a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// There never was one.
+    Never,
+    /// It ended.
+    Ended(EndReason),
+    /// It was deleted.
+    Gone,
+}
+
+/// What is asked for, and under which policy.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    pub lasts: Lasts,
+    /// So many must approve.
+    pub approvals: usize,
+    /// `Role`, in the instance's namespace, or `ClusterRole`.
+    pub role: &'static str,
+    /// Whether the request names its policy.
+    pub names_policy: bool,
+    /// More of the policy's spec.
+    pub policy: fn() -> Value,
+}
+
+/// How long access is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lasts {
+    /// A few seconds: the deadline ends it.
+    Seconds(u64),
+    /// Longer than the sweep: something else ends it.
+    Long,
+    /// The same, and nobody else's access ends within minutes of it: the anchor's calls are this instance's own.
+    LongAlone,
+}
+
+const USUAL: Terms = Terms {
+    lasts: Lasts::Long,
+    approvals: 1,
+    role: "Role",
+    names_policy: true,
+    policy: || json!({}),
+};
+
+/// One story.
+pub struct Scenario {
+    pub name: &'static str,
+    pub terms: Terms,
+    pub play: for<'a> fn(&'a Instance) -> LocalBoxFuture<'a, ()>,
+    pub end: End,
+}
+
+macro_rules! scenario {
+    ($name:literal, $terms:expr, $request:expr, $grant:expr, |$it:ident| $play:block) => {
+        Scenario {
+            name: $name,
+            terms: $terms,
+            play: |$it| async move { $play }.boxed_local(),
+            end: End {
+                request: $request,
+                grant: $grant,
+            },
+        }
+    };
+}
+
+/// All of them.
+pub fn all() -> Vec<Scenario> {
+    use EndReason::{AnchorBroken, Drifted, Expired, PolicyChanged, RequestDeleted, Revoked, RoleChanged};
+    use Fate::{Ended, Gone, Never};
+    let seconds = Terms {
+        lasts: Lasts::Seconds(8),
+        ..USUAL
+    };
+    let alone = Terms {
+        lasts: Lasts::LongAlone,
+        ..USUAL
+    };
+    vec![
+        scenario!("expired", seconds, Some(RequestPhase::Expired), Ended(Expired), |it| {
+            it.asks().await;
+            it.is_approved().await;
+        }),
+        scenario!(
+            "expired under a ClusterRole and a policy that wasn't named, with two approvals",
+            Terms {
+                approvals: 2,
+                role: "ClusterRole",
+                names_policy: false,
+                ..seconds
+            },
+            Some(RequestPhase::Expired),
+            Ended(Expired),
+            |it| {
+                it.asks().await;
+                it.is_approved().await;
+            }
+        ),
+        scenario!("revoked", alone, Some(RequestPhase::Revoked), Ended(Revoked), |it| {
+            it.asks().await;
+            it.is_approved().await;
+            it.is_active().await;
+            it.approver_says("revoke").await;
+        }),
+        scenario!("denied", USUAL, Some(RequestPhase::Denied), Never, |it| {
+            it.asks().await;
+            it.approver_says("deny").await;
+        }),
+        scenario!("withdrawn", USUAL, Some(RequestPhase::Withdrawn), Never, |it| {
+            it.asks().await;
+            it.requester_says("revoke").await;
+        }),
+        scenario!("request deleted while pending", USUAL, None, Never, |it| {
+            it.asks().await;
+            it.deletes_request().await;
+        }),
+        scenario!(
+            "request deleted while active",
+            USUAL,
+            None,
+            Ended(RequestDeleted),
+            |it| {
+                it.asks().await;
+                it.is_approved().await;
+                it.is_active().await;
+                it.deletes_request().await;
+            }
+        ),
+        scenario!(
+            "grant deleted while active",
+            USUAL,
+            Some(RequestPhase::Revoked),
+            Gone,
+            |it| {
+                it.asks().await;
+                it.is_approved().await;
+                it.is_active().await;
+                it.deletes_grant().await;
+            }
+        ),
+        scenario!(
+            "binding deleted while active",
+            USUAL,
+            Some(RequestPhase::Revoked),
+            Ended(Drifted),
+            |it| {
+                it.asks().await;
+                it.is_approved().await;
+                it.is_active().await;
+                it.deletes_binding().await;
+            }
+        ),
+        scenario!(
+            "role grown while active",
+            USUAL,
+            Some(RequestPhase::Revoked),
+            Ended(RoleChanged),
+            |it| {
+                it.asks().await;
+                it.is_approved().await;
+                it.is_active().await;
+                it.grows_role().await;
+            }
+        ),
+        scenario!(
+            "policy changed while active",
+            Terms {
+                policy: || json!({"onPolicyChange": "Revoke"}),
+                ..USUAL
+            },
+            Some(RequestPhase::Revoked),
+            Ended(PolicyChanged),
+            |it| {
+                it.asks().await;
+                it.is_approved().await;
+                it.is_active().await;
+                it.changes_policy().await;
+            }
+        ),
+        scenario!(
+            "anchor deleted while active",
+            alone,
+            Some(RequestPhase::Revoked),
+            Ended(AnchorBroken),
+            |it| {
+                it.asks().await;
+                it.is_approved().await;
+                it.is_active().await;
+                it.deletes_anchor().await;
+            }
+        ),
+    ]
+}
