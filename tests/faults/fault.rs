@@ -19,6 +19,8 @@ pub enum Fault {
     Forbidden,
     /// It took effect; the connection is closed instead of an answer.
     Lost,
+    /// It took effect; the answer comes after seconds, within the operator's time limit: what happens meanwhile is not in what the operator read.
+    Delayed,
     /// It took effect; the answer comes after the operator's time limit for a call.
     Slow,
     /// It takes effect only after the operator's time limit for a call.
@@ -37,11 +39,12 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ServerError,
         Self::Throttled,
         Self::Forbidden,
         Self::Lost,
+        Self::Delayed,
         Self::Slow,
         Self::Late,
         Self::Cut,
@@ -56,7 +59,7 @@ impl Fault {
         match self {
             Self::Stale => call.verb == "get",
             Self::Held => call.verb == "watch",
-            Self::Slow | Self::Late | Self::KilledBefore | Self::KilledAfter => call.verb != "watch",
+            Self::Delayed | Self::Slow | Self::Late | Self::KilledBefore | Self::KilledAfter => call.verb != "watch",
             Self::ServerError | Self::Throttled | Self::Forbidden | Self::Lost | Self::Cut => true,
         }
     }
@@ -67,6 +70,8 @@ impl Fault {
         match self {
             // Tried again after the back-off, which is a second at first.
             Self::ServerError | Self::Throttled | Self::Forbidden | Self::Lost | Self::Cut => Duration::from_secs(1),
+            // So long the proxy keeps the answer. A deletion has taken effect by then; before one, nothing is read.
+            Self::Delayed => Duration::from_secs(3),
             // The time limit of a call is 10 s, and then the back-off. A binding whose creation took effect so late is counted from its creation.
             Self::Slow | Self::Late => Duration::from_secs(11),
             // What comes back is an answer; there is no failure to wait after. The operator's absence is counted by the auditor.
@@ -114,6 +119,7 @@ impl fmt::Display for Fault {
             Self::Throttled => "429",
             Self::Forbidden => "403",
             Self::Lost => "answer lost",
+            Self::Delayed => "delayed",
             Self::Slow => "answer late",
             Self::Late => "effect late",
             Self::Cut => "answer cut",

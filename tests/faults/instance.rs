@@ -200,6 +200,18 @@ impl Instance {
         }
     }
 
+    /// Waits until there is a grant, or the request has ended otherwise.
+    pub async fn has_a_grant(&self) {
+        let found = |pages: &Pages| {
+            let over = living(&pages.requests, &self.id)
+                .first()
+                .is_some_and(|request| is_decided(&request.object));
+            (over || pages.grants.contains_key(&self.id)).then_some(())
+        };
+        let waited = self.history.until(LIMIT, found).await;
+        assert!(waited.is_some(), "{}: not within {LIMIT:?}: a grant", self.id);
+    }
+
     /// Waits until the request is Active, or has ended otherwise.
     pub async fn is_active(&self) {
         self.sees("access", |request| {

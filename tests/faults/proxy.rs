@@ -31,6 +31,8 @@ use crate::patient::Patient;
 
 /// The operator gives a call up after 10 s; what is to come too late comes after so long.
 const TOO_LATE: Duration = Duration::from_millis(10_600);
+/// So long an answer is kept that still comes in time.
+const DELAY: Duration = Duration::from_secs(3);
 /// So long a watch that is held back tells nothing.
 const HELD: Duration = Duration::from_secs(6);
 
@@ -226,6 +228,11 @@ impl Proxy {
             Fault::Lost => {
                 self.forward(parts, body).await?;
                 Err(io::Error::other("the answer is lost"))
+            }
+            Fault::Delayed => {
+                let answer = self.pass(parts, body, asked).await;
+                tokio::time::sleep(DELAY).await;
+                answer
             }
             Fault::Slow => {
                 let answer = self.pass(parts, body, asked).await;

@@ -69,6 +69,8 @@ pub struct Scenario {
     pub terms: Terms,
     pub play: for<'a> fn(&'a Instance) -> LocalBoxFuture<'a, ()>,
     pub end: End,
+    /// How it may end as well, where people race with the operator.
+    pub or: Option<End>,
 }
 
 macro_rules! scenario {
@@ -81,13 +83,14 @@ macro_rules! scenario {
                 request: $request,
                 grant: $grant,
             },
+            or: None,
         }
     };
 }
 
 /// All of them.
 pub fn all() -> Vec<Scenario> {
-    use EndReason::{AnchorBroken, Drifted, Expired, PolicyChanged, RequestDeleted, Revoked, RoleChanged};
+    use EndReason::{AnchorBroken, Denied, Drifted, Expired, PolicyChanged, RequestDeleted, Revoked, RoleChanged};
     use Fate::{Ended, Gone, Never};
     let seconds = Terms {
         lasts: Lasts::Seconds(8),
@@ -210,5 +213,26 @@ pub fn all() -> Vec<Scenario> {
                 it.deletes_anchor().await;
             }
         ),
+        // A denial that is stored before the seal wins; after it, it is refused.
+        Scenario {
+            or: Some(End {
+                request: Some(RequestPhase::Denied),
+                grant: Ended(Denied),
+            }),
+            ..scenario!(
+                "denied just when it is granted",
+                seconds,
+                Some(RequestPhase::Expired),
+                Ended(Expired),
+                |it| {
+                    it.asks().await;
+                    let denies = async {
+                        it.has_a_grant().await;
+                        it.approver_says("deny").await;
+                    };
+                    futures::join!(it.is_approved(), denies);
+                }
+            )
+        },
     ]
 }

@@ -235,7 +235,7 @@ impl Stage<'_> {
             Some(point) => told(self.scenarios, point),
             None => format!("{:?}, undisturbed", scenario.name),
         };
-        let wrong = wrong(scenario.end, fault.as_ref(), &settled);
+        let wrong = wrong(scenario, fault.as_ref(), &settled);
         let wrong = wrong.map(|wrong| {
             let log = world.patient.said_of(&format!("{}\"", instance.id));
             format!("{}: {wrong}\n{log}", instance.id)
@@ -294,10 +294,11 @@ fn told(scenarios: &[Scenario], point: &Point) -> String {
 }
 
 /// What is wrong with how it ended.
-fn wrong(undisturbed: End, fault: Option<&Armed>, settled: &Result<End, String>) -> Option<String> {
+fn wrong(scenario: &Scenario, fault: Option<&Armed>, settled: &Result<End, String>) -> Option<String> {
+    let undisturbed = scenario.end;
     match settled {
         Err(how) => Some(how.clone()),
-        Ok(end) if *end == undisturbed => None,
+        Ok(end) if *end == undisturbed || Some(*end) == scenario.or => None,
         Ok(end) if fault.is_some_and(|armed| armed.fault.excuses(&armed.call, undisturbed, *end)) => None,
         Ok(end) => Some(format!("it ended with {end:?} instead of {undisturbed:?}")),
     }
