@@ -118,9 +118,10 @@ fn extent() -> Extent {
     }
 }
 
+/// The same points every time, unless somebody looks for more: what fails is then the change's doing, not chance's.
 fn seed() -> u64 {
     match std::env::var("CURFEW_FAULTS_SEED") {
         Ok(seed) => seed.parse().expect("CURFEW_FAULTS_SEED is a number"),
-        Err(_) => history::now().timestamp().cast_unsigned(),
+        Err(_) => 1,
     }
 }
