@@ -49,9 +49,6 @@ impl Asked {
         let body = serde_json::from_slice(body).unwrap_or(Value::Null);
         let (namespace, resource, name) = place(&parts.uri);
         let query = parts.uri.query().unwrap_or_default();
-        let selected = query
-            .split('&')
-            .find_map(|pair| pair.strip_prefix("fieldSelector=metadata.name%3D"));
         let verb = match parts.method {
             Method::POST => "create",
             Method::PUT => "update",
@@ -65,7 +62,7 @@ impl Asked {
         Self {
             call: Call { verb, resource },
             namespace,
-            name: name.or(selected.map(str::to_owned)).or(written),
+            name: name.or(written),
             body,
         }
     }
