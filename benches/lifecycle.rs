@@ -238,7 +238,8 @@ impl Bench {
         let mut times = vec![];
         for number in 0..ALONE {
             let name = format!("alone-{number}");
-            self.offered(&name, "4s").await?;
+            // So long that none ends before the last has begun.
+            self.offered(&name, "20s").await?;
             let mut bindings = Box::pin(self.watch_bindings().await?);
             self.approve(&self.bob.client()?, &name).await?;
             let begun = Instant::now();

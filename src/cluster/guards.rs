@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::try_join_all;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-use kube::api::{ApiResource, DynamicObject, ListParams, PostParams};
+use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::{Api, Client, Resource};
 use tokio::sync::watch;
 
@@ -324,51 +325,32 @@ fn resource(kind: GuardKind, version: &str) -> ApiResource {
 }
 
 fn is_read_afresh(mark: &Mark) -> bool {
-    match mark.kind {
-        GuardKind::ValidatingAdmissionPolicy | GuardKind::ValidatingAdmissionPolicyBinding => true,
-        GuardKind::MutatingAdmissionPolicy | GuardKind::MutatingAdmissionPolicyBinding => false,
-        GuardKind::CustomResourceDefinition => mark.name == requests_definition(),
-    }
+    attesting().any(|(kind, name)| mark.kind == kind && mark.name == name)
+}
+
+/// The guards that words rest on: who made a request, who spoke, and that words are only added.
+fn attesting() -> impl Iterator<Item = (GuardKind, String)> {
+    let of_policies = [
+        GuardKind::ValidatingAdmissionPolicy,
+        GuardKind::ValidatingAdmissionPolicyBinding,
+    ]
+    .into_iter()
+    .flat_map(|kind| ["curfew-requests", "curfew-decisions"].map(|name| (kind, name.to_owned())));
+    of_policies.chain([(GuardKind::CustomResourceDefinition, requests_definition())])
 }
 
 fn requests_definition() -> String {
     format!("{}.{}", AccessRequest::plural(&()), AccessRequest::group(&()))
 }
 
-/// The marks of what [`is_read_afresh`], and of others' objects of the same kinds. The objects' metadata is enough, so it costs little.
+/// The marks of what [`is_read_afresh`]. Each by its name: an API server answers a list from its cache, and waits until that is fresh. Metadata is enough.
 async fn read(client: Client) -> Result<Vec<Mark>, CallError> {
-    let list = async |kind| {
+    let reads = attesting().map(async |(kind, name)| {
         let objects = Api::<DynamicObject>::all_with(client.clone(), &resource(kind, "v1"));
-        let all = call(
-            "reading the guards' metadata",
-            objects.list_metadata(&ListParams::default()),
-        )
-        .await?;
-        Ok(all
-            .items
-            .iter()
-            .map(|object| Mark::of(kind, &object.metadata))
-            .collect::<Vec<_>>())
-    };
-    let definition = async {
-        let kind = GuardKind::CustomResourceDefinition;
-        let definitions = Api::<DynamicObject>::all_with(client.clone(), &resource(kind, "v1"));
-        let found = find(
-            "reading the CustomResourceDefinition's metadata",
-            definitions.get_metadata(&requests_definition()),
-        )
-        .await?;
-        Ok(found
-            .iter()
-            .map(|object| Mark::of(kind, &object.metadata))
-            .collect::<Vec<_>>())
-    };
-    let (policies, bindings, definition) = futures::try_join!(
-        list(GuardKind::ValidatingAdmissionPolicy),
-        list(GuardKind::ValidatingAdmissionPolicyBinding),
-        definition
-    )?;
-    Ok([policies, bindings, definition].concat())
+        let found = find("reading a guard's metadata", objects.get_metadata(&name)).await?;
+        Ok(found.map(|object| Mark::of(kind, &object.metadata)))
+    });
+    Ok(try_join_all(reads).await?.into_iter().flatten().collect())
 }
 
 /// A guard as it was stored.

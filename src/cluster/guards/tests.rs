@@ -26,30 +26,35 @@ fn metadata(mark: &Mark) -> Value {
 }
 
 fn api_server(stored: &Stored) -> Router {
-    let list = |kind: GuardKind, stored: Stored| async move {
-        let stored = stored.lock().unwrap();
-        let items: Vec<Value> = stored.iter().filter(|mark| mark.kind == kind).map(metadata).collect();
-        let kind = "PartialObjectMetadataList";
-        json_of(&json!({"apiVersion": "meta.k8s.io/v1", "kind": kind, "metadata": {}, "items": items}))
+    let one = |kind: GuardKind| {
+        let stored = Arc::clone(stored);
+        get(async move |Path(name): Path<String>| {
+            let stored = stored.lock().unwrap();
+            let found = stored.iter().find(|mark| mark.kind == kind && mark.name == name);
+            found.map_or_else(
+                || none().into_response(),
+                |mark| json_of(&metadata(mark)).into_response(),
+            )
+        })
     };
-    let one = |name: String, stored: Stored| async move {
-        let stored = stored.lock().unwrap();
-        json_of(&stored.iter().find(|mark| mark.name == name).map(metadata).unwrap())
-    };
-    let (policies, bindings, definitions) = (Arc::clone(stored), Arc::clone(stored), Arc::clone(stored));
     Router::new()
         .route(
-            "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
-            get(move || list(GuardKind::ValidatingAdmissionPolicy, policies)),
+            "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/{name}",
+            one(GuardKind::ValidatingAdmissionPolicy),
         )
         .route(
-            "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
-            get(move || list(GuardKind::ValidatingAdmissionPolicyBinding, bindings)),
+            "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/{name}",
+            one(GuardKind::ValidatingAdmissionPolicyBinding),
         )
         .route(
             "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}",
-            get(move |Path(name): Path<String>| one(name, definitions)),
+            one(GuardKind::CustomResourceDefinition),
         )
+}
+
+fn none() -> impl IntoResponse {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "", "reason": "NotFound", "code": 404});
+    (StatusCode::NOT_FOUND, json_of(&status))
 }
 
 /// Guards that the watches have shown and that were tried out, and the same in the API server.
@@ -124,7 +129,8 @@ async fn nothing_is_in_force_before_it_was_seen_or_while_the_brake_is_on_or_when
     assert!(!guards.afresh().await.unwrap().in_force && !guards.standing().in_force);
     assert!(guards.standing().epoch.is_some());
 
-    let nowhere = Guards::new(Client::new(Router::new(), "default"), Arc::default(), Clock::system());
+    let broken = Router::new().fallback(async || StatusCode::INTERNAL_SERVER_ERROR);
+    let nowhere = Guards::new(Client::new(broken, "default"), Arc::default(), Clock::system());
     assert!(nowhere.brakes.is_pulled(Puller::Guards));
     assert_eq!(nowhere.standing(), Standing::UNSEEN);
     assert_eq!(nowhere.afresh().await.unwrap(), Standing::UNSEEN);
