@@ -25,7 +25,10 @@ pub async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Action, C
     let Some(until) = Until::named(&name) else {
         return Ok(Action::await_change());
     };
-    if context.known.hangs_on(&name) {
+    // Before all grants were seen nothing is known of what hangs on it. That ends with the process.
+    let _ = context.known.grants.wait_until_ready().await;
+    // Whatever this process sees for the first time may have been used a moment ago, by the one before it.
+    if context.known.hangs_on(&name) || (anchors.last_used(until).is_none() && !context.uninstalling) {
         anchors.in_use(until, now);
     } else if context.uninstalling {
         anchors.remove(&job, until).await?;

@@ -115,13 +115,13 @@ async fn an_uninstallation_that_cant_end_an_access_fails_and_names_it(scene: Sce
         },
     )
     .await;
-    let arguments = ["uninstall", "--timeout", "15", "--namespace", installation.namespace()];
+    let arguments = ["uninstall", "--timeout", "30", "--namespace", installation.namespace()];
     let answer = operator
         .run_program(std::path::Path::new(env!("CARGO_BIN_EXE_curfew")), arguments)
         .await
         .unwrap();
     let said = answer.refused().unwrap();
-    assert!(said.contains("not everything ended within 15 s"), "{said}");
+    assert!(said.contains("not everything ended within 30 s"), "{said}");
     assert!(said.contains(&active.name_any()), "{said}");
     scene.has_access().await;
 }
