@@ -54,7 +54,7 @@ async fn look_afresh(binding: &RoleBinding, uid: &GrantUid, context: &Context) -
     }
 }
 
-/// The grant of that uid, read afresh: by the name that is written on the binding, or, where it was taken off, among all.
+/// The grant of that uid, read afresh: by the name that is written on the binding, or, should that not be its name (any more), among all.
 async fn explaining(
     binding: &RoleBinding,
     uid: &GrantUid,

@@ -183,18 +183,20 @@ async fn case_41_what_resists_is_tried_on_and_does_not_keep_it_from_being_ready(
     assert!(text.lines().any(|line| line == overdue), "{text}");
 }
 
+/// The operator, and what tells it to end when it gets a permit.
+fn running_until_told(server: &Server) -> (BoxFuture<'static, ()>, Arc<Semaphore>) {
+    let stop = Arc::new(Semaphore::new(0));
+    let stopped = Arc::clone(&stop);
+    let told = async move { drop(stopped.acquire().await.unwrap()) }.boxed().shared();
+    (run(parts(server), told).boxed(), stop)
+}
+
 /// Virtual time passes only when everybody waits.
 #[tokio::test(start_paused = true)]
 async fn told_to_end_it_waits_for_what_was_begun_and_for_nothing_else() {
     for (begins, lasts) in [(true, Duration::from_secs(3)), (false, Duration::ZERO)] {
         let server = Server::new(StatusCode::OK);
-        let stop = Arc::new(Semaphore::new(0));
-        let stopped = Arc::clone(&stop);
-        let mut running = run(
-            parts(&server),
-            async move { drop(stopped.acquire().await.unwrap()) }.boxed().shared(),
-        )
-        .boxed();
+        let (mut running, stop) = running_until_told(&server);
         if !begins {
             server.deletes.add_permits(100);
         }
@@ -215,13 +217,7 @@ async fn told_to_end_it_waits_for_what_was_begun_and_for_nothing_else() {
 async fn told_to_end_before_it_has_seen_anything_it_does_not_wait_for_that() {
     let server = Server::new(StatusCode::OK);
     server.answers.forget_permits(Semaphore::MAX_PERMITS);
-    let stop = Arc::new(Semaphore::new(0));
-    let stopped = Arc::clone(&stop);
-    let mut running = run(
-        parts(&server),
-        async move { drop(stopped.acquire().await.unwrap()) }.boxed().shared(),
-    )
-    .boxed();
+    let (mut running, stop) = running_until_told(&server);
     run_for(A_WHILE, &mut running).await;
     let told = Instant::now();
     stop.add_permits(1);
