@@ -9,6 +9,7 @@ use curfew::api::{AccessGrant, AccessPolicy, AccessRequest, RequestPhase, condit
 use curfew_testbed::{Cluster, InstallOptions, Installation, Operator, OperatorOptions, Options, User};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::networking::v1::IPAddress;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::runtime::wait::await_condition;
@@ -66,6 +67,12 @@ struct Bench {
     alice: User,
     bob: User,
     operator: Client,
+}
+
+/// Where raw writes go, and what keeps their bindings.
+struct Place {
+    namespace_uid: String,
+    owner: IPAddress,
 }
 
 impl Bench {
@@ -156,19 +163,19 @@ impl Bench {
     // ---- raw ----
 
     async fn raw_alone(&self) -> Outcome<Vec<Duration>> {
-        let uid = self.namespace_uid().await?;
+        let place = self.place().await?;
         let requests = self.prepared("raw", ALONE).await?;
         stream::iter(requests)
-            .then(|request| self.three_writes(request, &uid))
+            .then(|request| self.three_writes(request, &place))
             .try_collect()
             .await
     }
 
     async fn raw_together(&self) -> Outcome<Duration> {
-        let uid = self.namespace_uid().await?;
+        let place = self.place().await?;
         let requests = self.prepared("raw-together", TOGETHER).await?;
         let begun = Instant::now();
-        let writes = stream::iter(requests).map(|request| self.three_writes(request, &uid));
+        let writes = stream::iter(requests).map(|request| self.three_writes(request, &place));
         let _times: Vec<Duration> = writes.buffer_unordered(CONNECTIONS).try_collect().await?;
         Ok(begun.elapsed())
     }
@@ -203,21 +210,22 @@ impl Bench {
         Ok(made)
     }
 
-    async fn namespace_uid(&self) -> Outcome<String> {
-        Ok(Api::<Namespace>::all(self.admin()?)
-            .get(TEAM)
-            .await?
-            .uid()
-            .unwrap_or_default())
+    async fn place(&self) -> Outcome<Place> {
+        let namespace = Api::<Namespace>::all(self.admin()?).get(TEAM).await?;
+        let addresses = Api::<IPAddress>::all(self.admin()?).list(&ListParams::default()).await?;
+        Ok(Place {
+            namespace_uid: namespace.uid().unwrap_or_default(),
+            owner: addresses.items.into_iter().next().ok_or("there is no IPAddress")?,
+        })
     }
 
     /// A grant, a status and a binding as the operator writes them, and how long the three took.
-    async fn three_writes(&self, mut request: AccessRequest, namespace_uid: &str) -> Outcome<Duration> {
+    async fn three_writes(&self, mut request: AccessRequest, place: &Place) -> Outcome<Duration> {
         let name = request.name_any();
         let as_operator = Api::<AccessRequest>::namespaced(self.operator.clone(), TEAM);
         let grants = Api::<AccessGrant>::all(self.operator.clone());
         let bindings = Api::<RoleBinding>::namespaced(self.operator.clone(), TEAM);
-        let grant = serde_json::from_value(raw_grant(&name, namespace_uid))?;
+        let grant = serde_json::from_value(raw_grant(&name, &place.namespace_uid))?;
         request.status = serde_json::from_value(json!({"phase": "Failed", "message": "a raw write", "grant": name}))?;
 
         let begun = Instant::now();
@@ -226,7 +234,7 @@ impl Bench {
             .replace_status(&name, &PostParams::default(), &request)
             .await?;
         bindings
-            .create(&PostParams::default(), &serde_json::from_value(raw_binding(&grant))?)
+            .create(&PostParams::default(), &serde_json::from_value(raw_binding(&grant, &place.owner))?)
             .await?;
         Ok(begun.elapsed())
     }
@@ -245,6 +253,8 @@ impl Bench {
             let begun = Instant::now();
             bindings.next().await;
             times.push(begun.elapsed());
+            // What is still to be told of one isn't part of the next.
+            self.is_in(RequestPhase::Active, &name).await?;
         }
         self.all_in(RequestPhase::Expired, "alone-").await?;
         Ok((times, self.lags("alone-").await?))
@@ -323,6 +333,15 @@ impl Bench {
         }))
     }
 
+    async fn is_in(&self, phase: RequestPhase, name: &str) -> Outcome<()> {
+        let is_there = |request: Option<&AccessRequest>| {
+            request.and_then(|request| request.status.as_ref()?.phase) == Some(phase)
+        };
+        let waiting = await_condition(self.requests()?, name, is_there);
+        tokio::time::timeout(Duration::from_secs(60), waiting).await??;
+        Ok(())
+    }
+
     async fn all_in(&self, phase: RequestPhase, prefix: &str) -> Outcome<()> {
         let requests = self.requests()?;
         let begun = Instant::now();
@@ -393,13 +412,14 @@ fn raw_grant(name: &str, namespace_uid: &str) -> Value {
     })
 }
 
-fn raw_binding(grant: &AccessGrant) -> Value {
-    let (name, uid) = (grant.name_any(), grant.uid().unwrap_or_default());
+/// Owned as the operator's are: by an IPAddress. An owner of a kind that was just defined would keep the garbage collector busy.
+fn raw_binding(grant: &AccessGrant, owner: &IPAddress) -> Value {
+    let uid = grant.uid().unwrap_or_default();
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
         "metadata": {
             "name": format!("curfew-{uid}"), "namespace": TEAM, "labels": {"curfew.dev/grant-uid": uid},
-            "ownerReferences": [{"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant", "name": name, "uid": uid}],
+            "ownerReferences": [{"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress", "name": owner.name_any(), "uid": owner.uid()}],
         },
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "bench-reader"},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "alice"}],
