@@ -212,7 +212,9 @@ impl Bench {
 
     async fn place(&self) -> Outcome<Place> {
         let namespace = Api::<Namespace>::all(self.admin()?).get(TEAM).await?;
-        let addresses = Api::<IPAddress>::all(self.admin()?).list(&ListParams::default()).await?;
+        let addresses = Api::<IPAddress>::all(self.admin()?)
+            .list(&ListParams::default())
+            .await?;
         Ok(Place {
             namespace_uid: namespace.uid().unwrap_or_default(),
             owner: addresses.items.into_iter().next().ok_or("there is no IPAddress")?,
@@ -234,7 +236,10 @@ impl Bench {
             .replace_status(&name, &PostParams::default(), &request)
             .await?;
         bindings
-            .create(&PostParams::default(), &serde_json::from_value(raw_binding(&grant, &place.owner))?)
+            .create(
+                &PostParams::default(),
+                &serde_json::from_value(raw_binding(&grant, &place.owner))?,
+            )
             .await?;
         Ok(begun.elapsed())
     }
@@ -334,9 +339,8 @@ impl Bench {
     }
 
     async fn is_in(&self, phase: RequestPhase, name: &str) -> Outcome<()> {
-        let is_there = |request: Option<&AccessRequest>| {
-            request.and_then(|request| request.status.as_ref()?.phase) == Some(phase)
-        };
+        let is_there =
+            |request: Option<&AccessRequest>| request.and_then(|request| request.status.as_ref()?.phase) == Some(phase);
         let waiting = await_condition(self.requests()?, name, is_there);
         tokio::time::timeout(Duration::from_secs(60), waiting).await??;
         Ok(())

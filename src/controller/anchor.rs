@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
-use kube::runtime::controller::Action;
 
 use super::Context;
+use super::rounds::Again;
 use crate::cluster::call::CallError;
 use crate::core::anchor::{GRACE, Until, Upkeep, upkeep};
 
@@ -20,10 +20,10 @@ const AGAIN: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When a call failed; the Job is then looked at again.
-pub async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Action, CallError> {
+pub async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Again, CallError> {
     let (name, anchors, now) = (job.name_any(), &context.known.anchors, context.now());
     let Some(until) = Until::named(&name) else {
-        return Ok(Action::await_change());
+        return Ok(Again::OnChange);
     };
     // Before all grants were seen nothing is known of what hangs on it. That ends with the process.
     let _ = context.known.grants.wait_until_ready().await;
@@ -32,7 +32,7 @@ pub async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Action, C
         anchors.in_use(until, now);
     } else if context.uninstalling {
         anchors.remove(&job, until).await?;
-        return Ok(Action::requeue(AGAIN));
+        return Ok(Again::After(AGAIN));
     }
     match upkeep(&job, until, anchors.last_used(until), now) {
         Upkeep::Keep { until } => return Ok(context.at(until)),
@@ -49,5 +49,5 @@ pub async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Action, C
         }
     }
     anchors.remove(&job, until).await?;
-    Ok(Action::requeue(AGAIN))
+    Ok(Again::After(AGAIN))
 }

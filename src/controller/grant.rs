@@ -8,11 +8,11 @@ use std::time::Duration;
 use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::PostParams;
-use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
 use super::Context;
 use super::binding::{Bound, bind, record};
+use super::rounds::Again;
 use crate::api::{
     AccessGrant, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, EndReason, OnChange, Target,
 };
@@ -29,10 +29,10 @@ use crate::core::grant::{
 ///
 /// # Errors
 /// When a call failed; the grant is then looked at again.
-pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result<Action, CallError> {
+pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result<Again, CallError> {
     let grant = context.known.written_grants.of(grant);
     if has_ended(&grant) {
-        return Ok(Action::await_change());
+        return Ok(Again::OnChange);
     }
     let uninstalled = || context.uninstalling.then(uninstalled);
     if let Some(why) = due(&grant, context.now()).or_else(uninstalled) {
@@ -41,12 +41,12 @@ pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result
     let remaining = (deadline(&grant) - context.now()).to_std().unwrap_or(Duration::ZERO);
     match tokio::time::timeout(remaining, hold(&grant, &context)).await {
         Ok(done) => done,
-        Err(_) => Ok(Action::requeue(Duration::ZERO)),
+        Err(_) => Ok(Again::After(Duration::ZERO)),
     }
 }
 
 /// Does what is to be done with a grant before its deadline.
-async fn hold(grant: &AccessGrant, context: &Context) -> Result<Action, CallError> {
+async fn hold(grant: &AccessGrant, context: &Context) -> Result<Again, CallError> {
     // What is known is enough to rest, and to carry out what was decided afresh when the request was sealed. It is not enough to end anything.
     let known = context.known.about_grant(grant);
     let mut plan = decide(&known);
@@ -146,9 +146,9 @@ async fn find_binding(
 }
 
 /// Makes all bindings or none, then says which.
-async fn bind_all(grant: &AccessGrant, targets: &[Target], context: &Context) -> Result<Action, CallError> {
+async fn bind_all(grant: &AccessGrant, targets: &[Target], context: &Context) -> Result<Again, CallError> {
     let Some(uid) = GrantUid::of(grant) else {
-        return Ok(Action::await_change());
+        return Ok(Again::OnChange);
     };
     let first = context.precedence.first();
     let (mut made, mut failure) = (vec![], None);
@@ -189,7 +189,7 @@ async fn bind_all(grant: &AccessGrant, targets: &[Target], context: &Context) ->
 }
 
 /// Deletes every binding of the grant; only when all are gone it says so.
-async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Action, CallError> {
+async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Again, CallError> {
     let first = context.precedence.first();
     let attempts = join_all(grant.spec.targets.iter().map(|target| end_in(grant, target, context))).await;
     drop(first);
@@ -214,7 +214,7 @@ async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Action,
         let _turn = context.precedence.telling().await;
         publish(context, grant, ended(grant, why, now)).await?;
         context.metrics.ended(reason, is_late.then_some(lag));
-        return Ok(Action::await_change());
+        return Ok(Again::OnChange);
     }
     tracing::error!(
         grant = grant.name_any(),
@@ -225,7 +225,7 @@ async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Action,
     if let Err(error) = publish(context, grant, status).await {
         tracing::warn!(%error, "the AccessGrant's status could not be written");
     }
-    Ok(Action::requeue(retry_after(grant, now)))
+    Ok(Again::After(retry_after(grant, now)))
 }
 
 /// Deletes the grant's binding in one namespace: the one that was recorded, or, where none was, what bears the grant's marks.

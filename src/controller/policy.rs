@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 use kube::api::PostParams;
-use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
 use super::Context;
+use super::rounds::Again;
 use crate::api::{AccessPolicy, AccessPolicyStatus, RoleKind, RoleReference};
 use crate::cluster::call::CallError;
 use crate::core::policy::{PolicyRole, RoleFinding, status};
@@ -17,14 +17,14 @@ use crate::core::policy::{PolicyRole, RoleFinding, status};
 ///
 /// # Errors
 /// When a call failed; the policy is then looked at again.
-pub async fn reconcile(policy: Arc<AccessPolicy>, context: Arc<Context>) -> Result<Action, CallError> {
+pub async fn reconcile(policy: Arc<AccessPolicy>, context: Arc<Context>) -> Result<Again, CallError> {
     // When this replica begins to grant, it looks at all of them.
     if !context.leadership.leads() {
-        return Ok(Action::await_change());
+        return Ok(Again::OnChange);
     }
     let roles = try_join_all(policy.spec.roles.iter().map(|role| look_at(role, &context))).await?;
     publish(&context, &policy, status(&policy, &roles, context.now())).await?;
-    Ok(Action::await_change())
+    Ok(Again::OnChange)
 }
 
 async fn look_at(reference: &RoleReference, context: &Context) -> Result<PolicyRole, CallError> {

@@ -10,12 +10,12 @@ use futures::FutureExt;
 use futures::future::{OptionFuture, try_join_all};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::PostParams;
-use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::Context;
 use super::give::{Hung, create, hung};
+use super::rounds::Again;
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, AccessRequestStatus, RequestPhase, Seal};
 use crate::cluster::anchor::AGAIN;
 use crate::cluster::call::{CallError, find};
@@ -28,11 +28,11 @@ use crate::observe::announce::announcements;
 ///
 /// # Errors
 /// When a call failed; the request is then looked at again.
-pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Result<Action, CallError> {
+pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Result<Again, CallError> {
     let request = context.known.written_requests.of(request);
     // When this replica begins to grant, it looks at all of them.
     if !context.leadership.leads() || phase(&request).is_some_and(RequestPhase::is_final) {
-        return Ok(Action::await_change());
+        return Ok(Again::OnChange);
     }
     let is_to_give = match glance(&request, &context) {
         Glance::Enough { status, wake } => {
@@ -40,14 +40,14 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
                 let _turn = context.precedence.telling().await;
                 publish(&context, &request, *status).await?;
             }
-            return Ok(wake.map_or_else(Action::await_change, |moment| context.at(moment)));
+            return Ok(wake.map_or(Again::OnChange, |moment| context.at(moment)));
         }
         Glance::Wanting { is_to_give } => is_to_give,
     };
     let _first = context.precedence.giving().await;
     let Some((mut observed, mut plan)) = decided_afresh(&request, is_to_give, &context).await? else {
         // The watch will tell. Should what was read be older than what the watch has shown, it tells nothing: so not without a second look.
-        return Ok(Action::requeue(super::RETRY));
+        return Ok(Again::After(super::RETRY));
     };
     // No watch tells that an anchor can be had again.
     let mut again = None;
@@ -59,7 +59,7 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
                 again = Some(context.now() + AGAIN);
             }
             // That took its time: what was decided is read and decided again.
-            Hung::Tried => return Ok(Action::requeue(Duration::ZERO)),
+            Hung::Tried => return Ok(Again::After(Duration::ZERO)),
         }
         plan = decide(&observed, context.now());
     }
@@ -67,10 +67,10 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
         Plan::Publish { status, wake } => {
             publish(&context, &observed.request, *status).await?;
             let wake = [wake, again].into_iter().flatten().min();
-            Ok(wake.map_or_else(Action::await_change, |moment| context.at(moment)))
+            Ok(wake.map_or(Again::OnChange, |moment| context.at(moment)))
         }
         // A grant is never created twice in one go: whatever asks for it is looked at afresh.
-        Plan::Rest | Plan::Grant { .. } => Ok(Action::await_change()),
+        Plan::Rest | Plan::Grant { .. } => Ok(Again::OnChange),
     }
 }
 

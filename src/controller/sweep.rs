@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::ListParams;
-use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
 use super::Context;
 use super::binding::record;
+use super::rounds::Again;
 use crate::api::AccessGrant;
 use crate::cluster::call::{CallError, call, find};
 use crate::cluster::revoke::{Revoked, revoke};
@@ -21,9 +21,9 @@ use crate::core::grant::GrantUid;
 ///
 /// # Errors
 /// When a call failed; the binding is then looked at again.
-pub async fn reconcile(binding: Arc<RoleBinding>, context: Arc<Context>) -> Result<Action, CallError> {
+pub async fn reconcile(binding: Arc<RoleBinding>, context: Arc<Context>) -> Result<Again, CallError> {
     let Some(uid) = marked(&binding) else {
-        return Ok(Action::await_change());
+        return Ok(Again::OnChange);
     };
     let namespace = binding.namespace().unwrap_or_default();
     let known = context.known.explaining(&binding);
@@ -36,7 +36,7 @@ pub async fn reconcile(binding: Arc<RoleBinding>, context: Arc<Context>) -> Resu
 }
 
 /// Reads what the watches have shown as unexplained, and deletes it if it is.
-async fn look_afresh(binding: &RoleBinding, uid: &GrantUid, context: &Context) -> Result<Action, CallError> {
+async fn look_afresh(binding: &RoleBinding, uid: &GrantUid, context: &Context) -> Result<Again, CallError> {
     let namespace = binding.namespace().unwrap_or_default();
     let bindings = Api::<RoleBinding>::namespaced(context.client.clone(), &namespace);
     let name = binding.name_any();
@@ -46,7 +46,7 @@ async fn look_afresh(binding: &RoleBinding, uid: &GrantUid, context: &Context) -
     )?;
     // Where what was read differs from what the watches show, one of them is older; if it is what was read, no watch tells, and it is read again.
     let Some(binding) = binding.filter(|found| marked(found).as_ref() == Some(uid)) else {
-        return Ok(Action::requeue(super::RETRY));
+        return Ok(Again::After(super::RETRY));
     };
     match sweep(grant.as_ref(), &namespace, context.now()) {
         Sweep::Keep { until } => Ok(context.at(until.min(context.now() + super::RETRY))),
@@ -71,7 +71,7 @@ async fn explaining(
     Ok(all.items.into_iter().find(is_it))
 }
 
-async fn remove(binding: &RoleBinding, context: &Context) -> Result<Action, CallError> {
+async fn remove(binding: &RoleBinding, context: &Context) -> Result<Again, CallError> {
     let (name, namespace) = (binding.name_any(), binding.namespace());
     tracing::warn!(
         binding = name,
@@ -81,8 +81,8 @@ async fn remove(binding: &RoleBinding, context: &Context) -> Result<Action, Call
     match revoke(&context.client, &record(binding)).await? {
         Revoked::Gone => {
             context.metrics.swept();
-            Ok(Action::await_change())
+            Ok(Again::OnChange)
         }
-        Revoked::Lingers => Ok(Action::requeue(super::RETRY)),
+        Revoked::Lingers => Ok(Again::After(super::RETRY)),
     }
 }

@@ -60,12 +60,6 @@ impl Health {
         tracing::info!("it has been tried to end all that was overdue");
     }
 
-    /// Whether all watches have shown what there is.
-    pub fn has_seen_all(&self) -> bool {
-        let awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        awaited.as_ref().is_some_and(BTreeSet::is_empty)
-    }
-
     /// It has been told to end.
     pub fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
