@@ -45,10 +45,7 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
         Glance::Wanting { is_to_give } => is_to_give,
     };
     let _first = context.precedence.giving().await;
-    let Some((mut observed, mut plan)) = decided_afresh(&request, is_to_give, &context).await? else {
-        // The watch will tell. Should what was read be older than what the watch has shown, it tells nothing: so not without a second look.
-        return Ok(Again::After(super::RETRY));
-    };
+    let (mut observed, mut plan) = decided_afresh(&request, is_to_give, &context).await?;
     // No watch tells that an anchor can be had again.
     let mut again = None;
     if let Plan::Grant { spec, dead_mans_switch } = plan {
@@ -74,31 +71,26 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
     }
 }
 
-/// What is to be done by what was read afresh, and all that it rests on. The guards are read after the words were written: whichever word was written while
-/// a guard was away, this guard is another one by now.
+/// What is to be done by what was read afresh, and all that it rests on. The guards are read after the request's words were written: whichever word was
+/// written while a guard was away, this guard is another one by now.
 async fn decided_afresh(
     request: &AccessRequest,
     is_to_give: bool,
     context: &Context,
-) -> Result<Option<(Observed, Plan)>, CallError> {
+) -> Result<(Observed, Plan), CallError> {
     let guards = OptionFuture::from(is_to_give.then(|| context.guards.afresh()));
-    let (observed, guards) = futures::try_join!(observe(request, context), guards.map(Option::transpose))?;
-    let Some(mut observed) = observed else {
-        return Ok(None);
-    };
+    let (mut observed, guards) = futures::try_join!(observe(request, context), guards.map(Option::transpose))?;
     let plan = decide(&observed, context.now());
     if !gives(&plan, &observed) {
-        return Ok(Some((observed, plan)));
+        return Ok((observed, plan));
     }
-    // Words that were known before anything was read are older than the guards that were read beside them.
-    let no_newer_words = observed.request.resource_version() == request.resource_version();
-    observed.guards = match guards.filter(|_| no_newer_words) {
+    observed.guards = match guards {
         Some(guards) => guards,
         None => context.guards.afresh().await?,
     };
     observed.brake = context.brakes.pulled();
     let plan = decide(&observed, context.now());
-    Ok(Some((observed, plan)))
+    Ok((observed, plan))
 }
 
 /// Whether it leads to access: by a grant, or by the seal of one that was made before.
@@ -153,39 +145,30 @@ fn phase(request: &AccessRequest) -> Option<RequestPhase> {
     request.status.as_ref().and_then(|status| status.phase)
 }
 
-/// Reads what the decision needs, side by side, the request itself included: a denial may have been stored since the watch showed it. `None`: it is gone,
-/// or sealed meanwhile, and the watch will tell. A sealed request only follows its grant.
-async fn observe(request: &AccessRequest, context: &Context) -> Result<Option<Observed>, CallError> {
+/// Reads what the decision needs, side by side. Not the request: whatever is decided is written at the version that was decided on, and a word that was
+/// stored since is a conflict. A sealed request only follows its grant.
+async fn observe(request: &AccessRequest, context: &Context) -> Result<Observed, CallError> {
     let mut observed = known(request, context);
     if let Some(seal) = request.status.as_ref().and_then(|status| status.seal.as_ref()) {
         (observed.grant, observed.left_behind) = look_for_grant(request, seal, context).await?;
-        return Ok(Some(observed));
+        return Ok(observed);
     }
-    let requests = Api::<AccessRequest>::namespaced(context.client.clone(), &request.namespace().unwrap_or_default());
     let names = target_names(request);
     let namespace = names.first().map(String::as_str).unwrap_or_default();
-    let request_name = request.name_any();
-    let (now, policies, role, targets) = futures::try_join!(
-        find("reading the AccessRequest", requests.get(&request_name)),
+    let (policies, role, targets) = futures::try_join!(
         policies(request, context),
         context.reads.role(&request.spec.role, namespace),
         try_join_all(names.iter().map(|name| context.reads.namespace(name)))
     )?;
-    let is_sealed = |request: &AccessRequest| request.status.as_ref().is_some_and(|status| status.seal.is_some());
-    let Some(now) = now.filter(|now| now.uid() == request.uid() && !is_sealed(now)) else {
-        return Ok(None);
-    };
-    let targets = targets.into_iter().flatten().collect();
-    Ok(Some(Observed {
-        request: now,
+    Ok(Observed {
         policies,
         role,
-        targets,
+        targets: targets.into_iter().flatten().collect(),
         // Again: a guard may have gone while the rest was read.
         guards: context.guards.standing(),
         brake: context.brakes.pulled(),
         ..observed
-    }))
+    })
 }
 
 /// The policy that the request is under, or all: which one fits depends on the others.
@@ -254,6 +237,15 @@ async fn publish(context: &Context, request: &AccessRequest, status: AccessReque
     let written = match written {
         // It was deleted in between: there is nobody to tell any more.
         Err(error) if error.is_not_found() => return Ok(()),
+        Err(error) if error.is_conflict() => {
+            let found = find("reading the AccessRequest", requests.get(&request.name_any())).await?;
+            let Some(found) = found.filter(|found| found.uid() == request.uid()) else {
+                return Ok(());
+            };
+            // It is known from here on, without waiting for the watch.
+            context.known.written_requests.wrote(found);
+            return Err(error);
+        }
         written => context.known.written_requests.wrote(written?),
     };
     if before.seal.is_none()

@@ -103,6 +103,10 @@ impl Fault {
             }
             // The API server says that there is no such policy: nothing is granted under it.
             (Self::Stale, "get", "accesspolicies") => ended(RequestPhase::Failed, Fate::Never),
+            // It says that the request is gone, when something else was about to end the access.
+            (Self::Stale, "get", "accessrequests") => {
+                ended(RequestPhase::Withdrawn, Fate::Ended(EndReason::RequestDeleted))
+            }
             // It says that the grant is gone: the request ends as one whose grant was deleted, by another word, when there is no binding either.
             (Self::Stale, "get", "accessgrants") => {
                 end.grant == undisturbed.grant && end.request == Some(RequestPhase::Revoked)

@@ -70,7 +70,7 @@ pub struct Scenario {
     pub play: for<'a> fn(&'a Instance) -> LocalBoxFuture<'a, ()>,
     pub end: End,
     /// How it may end as well, where people race with the operator.
-    pub or: Option<End>,
+    pub or: &'static [End],
 }
 
 macro_rules! scenario {
@@ -83,7 +83,7 @@ macro_rules! scenario {
                 request: $request,
                 grant: $grant,
             },
-            or: None,
+            or: &[],
         }
     };
 }
@@ -215,10 +215,17 @@ pub fn all() -> Vec<Scenario> {
         ),
         // A denial that is stored before the seal wins; after it, it is refused.
         Scenario {
-            or: Some(End {
-                request: Some(RequestPhase::Denied),
-                grant: Ended(Denied),
-            }),
+            // The denial was stored before the seal. When what the operator needs to read is held up, the grant that waits for its seal ends first.
+            or: &[
+                End {
+                    request: Some(RequestPhase::Denied),
+                    grant: Ended(Denied),
+                },
+                End {
+                    request: Some(RequestPhase::Denied),
+                    grant: Ended(Expired),
+                },
+            ],
             ..scenario!(
                 "denied just when it is granted",
                 seconds,

@@ -298,7 +298,7 @@ fn wrong(scenario: &Scenario, fault: Option<&Armed>, settled: &Result<End, Strin
     let undisturbed = scenario.end;
     match settled {
         Err(how) => Some(how.clone()),
-        Ok(end) if *end == undisturbed || Some(*end) == scenario.or => None,
+        Ok(end) if *end == undisturbed || scenario.or.contains(end) => None,
         Ok(end) if fault.is_some_and(|armed| armed.fault.excuses(&armed.call, undisturbed, *end)) => None,
         Ok(end) => Some(format!("it ended with {end:?} instead of {undisturbed:?}")),
     }
