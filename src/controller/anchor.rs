@@ -25,8 +25,8 @@ pub async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Again, Ca
     let Some(until) = Until::named(&name) else {
         return Ok(Again::OnChange);
     };
-    // Before all grants were seen nothing is known of what hangs on it. That ends with the process.
-    let _ = context.known.grants.wait_until_ready().await;
+    // Before all grants were seen nothing is known of what hangs on it.
+    context.known.all_grants.all().await;
     // Whatever this process sees for the first time may have been used a moment ago, by the one before it.
     if context.known.hangs_on(&name) || (anchors.last_used(until).is_none() && !context.uninstalling) {
         anchors.in_use(until, now);

@@ -22,7 +22,7 @@ use crate::core::anchor::Seen;
 use crate::core::binding::{is_of_grant, name as binding_name};
 use crate::core::grant::{
     GrantUid, Observed, Plan, TargetSeen, Why, active, created, deadline, decide, due, ended, ending, has_ended,
-    retry_after, uninstalled,
+    retry_after, to_end, uninstalled,
 };
 
 /// Looks at one grant. Whatever is under way when the deadline comes is dropped for the end.
@@ -34,15 +34,26 @@ pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result
     if has_ended(&grant) {
         return Ok(Again::OnChange);
     }
-    let uninstalled = || context.uninstalling.then(uninstalled);
-    if let Some(why) = due(&grant, context.now()).or_else(uninstalled) {
+    if let Some(why) = due(&grant, context.now()) {
         return end(&grant, why, &context).await;
+    }
+    if context.uninstalling {
+        let grant = condemned(grant, &context).await;
+        return end(&grant, uninstalled(), &context).await;
     }
     let remaining = (deadline(&grant) - context.now()).to_std().unwrap_or(Duration::ZERO);
     match tokio::time::timeout(remaining, hold(&grant, &context)).await {
         Ok(done) => done,
         Err(_) => Ok(Again::After(Duration::ZERO)),
     }
+}
+
+/// Says first why the grant ends: no other replica knows, and to them a binding that is gone would be a drift. Whatever comes of this, it ends.
+async fn condemned(grant: Arc<AccessGrant>, context: &Context) -> Arc<AccessGrant> {
+    if let Err(error) = publish(context, &grant, to_end(&grant, uninstalled())).await {
+        tracing::debug!(%error, "why it ends could not be said before");
+    }
+    context.known.written_grants.of(grant)
 }
 
 /// Does what is to be done with a grant before its deadline.

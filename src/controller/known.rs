@@ -12,6 +12,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 
+use super::watch::Shown;
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, RoleKind, RoleReference, Target};
 use crate::cluster::anchor::Anchors;
 use crate::cluster::newest::Newest;
@@ -28,6 +29,8 @@ pub struct Known {
     pub grants: Store<AccessGrant>,
     pub policies: Store<AccessPolicy>,
     pub bindings: Store<RoleBinding>,
+    pub all_grants: Shown,
+    pub all_bindings: Shown,
     pub cluster_roles: Store<ClusterRole>,
     pub roles: Store<Role>,
     pub namespaces: Store<Namespace>,

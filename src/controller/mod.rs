@@ -221,7 +221,9 @@ fn controller<K: Kind, F: Future<Output = Result<Again, CallError>> + Send + 'st
         look.instrument(span)
     };
     let name = label::<K>();
-    rounds(store, queue, look, stop).map(move |()| name).boxed()
+    rounds(store, watch.shown.clone(), queue, look, stop)
+        .map(move |()| name)
+        .boxed()
 }
 
 /// Says that a look failed, and when to look again.

@@ -49,8 +49,7 @@ impl Overdue {
 /// Calls `done` when all has been tried that the watches show as overdue, and never ends by itself.
 pub async fn sweep_of_the_start(context: Arc<Context>, done: impl Fn()) -> &'static str {
     let (known, overdue) = (&context.known, &context.overdue);
-    // They end only with the watches.
-    let _ = futures::join!(known.grants.wait_until_ready(), known.bindings.wait_until_ready());
+    futures::join!(known.all_grants.all(), known.all_bindings.all());
     while !known.overdue(context.now()).iter().all(|uid| overdue.has_tried(uid)) {
         let _ = tokio::time::timeout(AGAIN, overdue.news.notified()).await;
     }

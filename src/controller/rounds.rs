@@ -14,7 +14,7 @@ use futures::{FutureExt, StreamExt};
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::time::{Instant, sleep_until};
 
-use super::watch::Kind;
+use super::watch::{Kind, Shown};
 
 /// How many objects of one kind are looked at at once. Most of these looks wait for their turn; ends don't.
 const AT_ONCE: usize = 256;
@@ -28,9 +28,10 @@ pub enum Again {
     After(Duration),
 }
 
-/// Looks at whatever comes from `told`, once `store` has what there is, until `stop` is done; then finishes what was begun.
+/// Looks at whatever comes from `told`, once the store has `shown` what there is, until `stop` is done; then finishes what was begun.
 pub async fn rounds<K: Kind, F: Future<Output = Again>>(
     store: Store<K>,
+    shown: Shown,
     mut told: UnboundedReceiver<ObjectRef<K>>,
     look: impl Fn(Arc<K>) -> F,
     stop: impl Future<Output = ()>,
@@ -41,8 +42,7 @@ pub async fn rounds<K: Kind, F: Future<Output = Again>>(
     tokio::select! {
         biased;
         () = &mut stop => return,
-        // That ends only with the watch, which ends only with the process.
-        _ = store.wait_until_ready() => {}
+        () = shown.all() => {}
     }
     loop {
         while looks.len() < AT_ONCE

@@ -11,6 +11,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use crate::cluster::backoff::Reconnect;
 
@@ -23,7 +24,21 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + S
 pub struct Watch<K: Kind> {
     /// What there is, as far as the watch has shown it.
     pub store: Store<K>,
+    /// Whether it has shown all that there is.
+    pub shown: Shown,
+    says: watch::Sender<bool>,
     events: BoxStream<'static, watcher::Result<watcher::Event<K>>>,
+}
+
+/// Whether a watch has shown all that there is, once. The store's own way to tell wakes only the last of those who wait for it.
+#[derive(Clone)]
+pub struct Shown(watch::Receiver<bool>);
+
+impl Shown {
+    /// Returns when it has, or when it never will because the process ends.
+    pub async fn all(&self) {
+        let _ = self.0.clone().wait_for(|shown| *shown).await;
+    }
 }
 
 /// What a watch tells.
@@ -41,17 +56,31 @@ impl<K: Kind> Watch<K> {
         let events = reflector(writer, watcher(api, config))
             .backoff(Reconnect::default())
             .boxed();
-        Self { store, events }
+        let (says, shown) = watch::channel(false);
+        Self {
+            store,
+            shown: Shown(shown),
+            says,
+            events,
+        }
     }
 
     /// Tells `look` of every change, and never ends by itself.
     pub async fn tell(self, look: impl Fn(Change<K>)) -> &'static str {
-        let Self { store: _, mut events } = self;
+        let Self {
+            store: _,
+            shown: _,
+            says,
+            mut events,
+        } = self;
         while let Some(event) = events.next().await {
             match event {
                 Ok(watcher::Event::Apply(object) | watcher::Event::Delete(object)) => look(Change::One(object)),
                 Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {}
-                Ok(watcher::Event::InitDone) => look(Change::All),
+                Ok(watcher::Event::InitDone) => {
+                    says.send_replace(true);
+                    look(Change::All);
+                }
                 Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "a watch broke and is opened again"),
             }
         }
@@ -93,5 +122,32 @@ impl<K: Kind> Desk<K> {
     /// All that there are.
     pub fn look_at_all(&self, store: &Store<K>) {
         self.look(store.state().iter().map(|object| ObjectRef::from_obj(object.as_ref())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use futures::stream::FuturesUnordered;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_who_wait_for_what_there_is_are_woken() {
+        let (says, shown) = watch::channel(false);
+        let shown = Shown(shown);
+        let mut waiting: FuturesUnordered<_> = (0..3).map(|_| shown.all()).collect();
+        assert!(waiting.next().now_or_never().is_none());
+        says.send_replace(true);
+        for _ in 0..3 {
+            waiting.next().await;
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_watch_that_is_gone() {
+        let (says, shown) = watch::channel(false);
+        drop(says);
+        assert!(Shown(shown).all().now_or_never().is_some());
     }
 }

@@ -103,6 +103,8 @@ impl Watches {
             grants: self.grants.store.clone(),
             policies: self.policies.store.clone(),
             bindings: self.bindings.store.clone(),
+            all_grants: self.grants.shown.clone(),
+            all_bindings: self.bindings.shown.clone(),
             cluster_roles: self.cluster_roles.store.clone(),
             roles: self.roles.store.clone(),
             namespaces: self.namespaces.store.clone(),

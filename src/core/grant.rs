@@ -423,16 +423,23 @@ fn dead_mans_switch(spec: &AccessGrantSpec) -> Finding {
     }
 }
 
+/// The status of a grant that is to end for a reason that nobody else could see: before its bindings go, so that everybody gives the same.
+pub fn to_end(grant: &AccessGrant, why: Why) -> AccessGrantStatus {
+    let Why { reason, message } = why;
+    AccessGrantStatus {
+        end: Some(End {
+            reason,
+            message,
+            at: None,
+        }),
+        ..grant.status.clone().unwrap_or_default()
+    }
+}
+
 /// The status of a grant that is to end, while something keeps a binding alive.
 pub fn ending(grant: &AccessGrant, why: Why, stuck: &str, now: DateTime<Utc>) -> AccessGrantStatus {
-    let mut status = grant.status.clone().unwrap_or_default();
-    let Why { reason, message } = why;
+    let mut status = to_end(grant, why);
     status.phase = Some(GrantPhase::Ending);
-    status.end = Some(End {
-        reason,
-        message,
-        at: None,
-    });
     condition::set(
         &mut status.conditions,
         Finding::yes(condition::OVERDUE, "BindingNotDeleted", stuck),
