@@ -25,6 +25,7 @@ use futures::FutureExt;
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::future::{BoxFuture, Future, join_all, select_all};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 use tokio::sync::watch::Receiver;
@@ -172,7 +173,14 @@ fn controllers(
         controller(&watches.requests, requests, request::reconcile, retry, context, stop),
         controller(&watches.grants, grants, grant::reconcile, retry_grant, context, stop),
         controller(&watches.policies, policies, policy::reconcile, retry, context, stop),
-        controller(&watches.bindings, bindings, sweep::reconcile, retry, context, stop),
+        controller(
+            &watches.bindings,
+            bindings,
+            sweep::reconcile,
+            retry_sweep,
+            context,
+            stop,
+        ),
         controller(&watches.jobs, anchors, anchor::reconcile, retry, context, stop),
     ]
 }
@@ -279,6 +287,13 @@ fn retry_grant(grant: &AccessGrant, error: &CallError, context: &Context) -> Aga
     } else {
         RETRY.min(until_deadline.unwrap_or(RETRY))
     })
+}
+
+/// What the grant's own controller can't delete either is tried on no more often than there: an outage isn't to be made worse.
+fn retry_sweep(binding: &RoleBinding, _: &CallError, context: &Context) -> Again {
+    let known = context.known.explaining(binding);
+    let pause = known.map(|grant| crate::core::grant::retry_after(&grant, context.now()));
+    Again::After(pause.unwrap_or(RETRY).max(RETRY))
 }
 
 /// A controller's name, for logs and metrics.

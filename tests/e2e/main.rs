@@ -22,6 +22,7 @@ mod guards;
 mod identity;
 mod kubectl;
 mod policy;
+mod refusal;
 mod replicas;
 mod scene;
 mod simultaneous;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         identity::cases(),
         kubectl::cases(),
         policy::cases(),
+        refusal::cases(),
         replicas::cases(),
         simultaneous::cases(),
         uninstall::cases(),

@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, merges};
-use crate::tools::watched;
+use crate::tools::{eventually_within, watched};
 use crate::world::{Case, cases};
 
 /// So many calls of one test are under way at once.
@@ -30,7 +30,9 @@ pub fn cases() -> Vec<Case> {
             case_37a_a_grant_deleted_ends_access_and_is_never_made_again,
             case_38_two_hundred_requests_approved_together_hang_on_one_anchor;
         Shipped [AuditLog]: case_37_of_an_approval_and_a_denial_one_holds;
-        Alone [OperatorProcess, AuditLog]: case_37_whatever_was_stored_before_the_operator_looks_a_no_wins;
+        Alone [OperatorProcess, AuditLog]:
+            case_37_whatever_was_stored_before_the_operator_looks_a_no_wins,
+            case_42_with_the_operator_dead_three_hundred_grants_end_within_the_grace;
     ]
 }
 
@@ -287,6 +289,56 @@ async fn case_38_two_hundred_requests_approved_together_hang_on_one_anchor(scene
         .collect();
     // They may end in two minutes, or three on a slow day.
     assert!((1..=3).contains(&anchors.len()), "{anchors:?}");
+}
+
+/// The garbage collector deletes some ten a second: the last one is gone within half a minute after the anchor.
+async fn case_42_with_the_operator_dead_three_hundred_grants_end_within_the_grace(scene: Scene) {
+    const REQUESTS: usize = 300;
+    const AFTER_THE_ANCHOR: i64 = 30;
+    scene.has_policy(&scene.policy()).await;
+    let names = ask_many(&scene, REQUESTS, json!({"duration": "50s"})).await;
+    let bob = scene.of::<AccessRequest>(&scene.bob);
+    try_join_all(names.iter().map(|name| says(&bob, name, "approve")))
+        .await
+        .unwrap();
+    all_that(&scene, REQUESTS, "Active", |request| {
+        phase(request) == Some(RequestPhase::Active)
+    })
+    .await;
+    scene.world.installation.operator().unwrap().kill().unwrap();
+    let grants = scene.grants().list(&ListParams::default()).await.unwrap().items;
+    let ends: BTreeMap<_, _> = grants
+        .iter()
+        .filter_map(|grant| {
+            let binding = grant.status.as_ref()?.bindings.first()?;
+            Some((
+                binding.name.clone(),
+                (grant::deadline(grant), grant.spec.anchor.as_ref()?.ends_at.0),
+            ))
+        })
+        .collect();
+    assert_eq!(ends.len(), REQUESTS);
+
+    eventually_within(2 * LIMIT, "kube-controller-manager ends them all", async || {
+        scene.bindings().await.is_empty()
+    })
+    .await;
+    let log = scene.cluster().audit_log().unwrap().into_iter();
+    let deletes = log.filter(|event| event.verb == "delete" && event.resource == "rolebindings" && event.code == 200);
+    let late: Vec<(i64, i64)> = deletes
+        .filter_map(|event| {
+            let (deadline, anchor_ends) = ends.get(&event.name)?;
+            let gone = event.finished.as_second();
+            Some((gone - deadline.timestamp(), gone - anchor_ends.as_second()))
+        })
+        .collect();
+    assert_eq!(late.len(), REQUESTS);
+    assert!(
+        late.iter()
+            .all(|(after_deadline, after_anchor)| *after_deadline >= 0 && *after_anchor <= AFTER_THE_ANCHOR),
+        "seconds after the deadline, and after the anchor: {late:?}"
+    );
+    assert!(!scene.alice_may().await);
 }
 
 // ---- many ----------------------------------------------------------------------------------------------------------
