@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use curfew::api::{AccessGrant, AccessPolicy, AccessRequest, AccessRequestStatus, RequestPhase, Seal, condition, time};
 use curfew_testbed::{Cluster, InstallOptions, Installation, Operator, OperatorOptions, Options, User};
+use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::IPAddress;
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, WatchEvent, WatchParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
@@ -20,6 +21,8 @@ use serde_json::{Value, json};
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const TEAM: &str = "team";
+/// What marks the bindings that count.
+const OURS: &str = "curfew.dev/grant-uid";
 /// A request whose whole life has passed before anything is measured.
 const SAMPLE: &str = "sample";
 /// How many turns each takes.
@@ -30,6 +33,8 @@ const ALONE: usize = 20;
 const TURNS_TOGETHER: usize = 3;
 /// How many at once, and with how many connections they are approved.
 const TOGETHER: usize = 200;
+/// How long their access lasts.
+const BRIEF: Duration = Duration::from_secs(10);
 const CONNECTIONS: usize = 32;
 
 #[tokio::main]
@@ -49,11 +54,15 @@ async fn main() -> Outcome<()> {
 
     println!("{TURNS_TOGETHER} turns of {TOGETHER} at once:");
     let (mut raw, mut bound, mut lag) = (vec![], vec![], vec![]);
+    let (mut raw_deletes, mut deletes) = (vec![], vec![]);
     for turn in 0..TURNS_TOGETHER {
-        raw.push(bench.raw_together(turn).await?);
+        let (written, deleted) = bench.raw_together(turn).await?;
+        raw.push(written);
+        raw_deletes.push(deleted);
         let (took, ended) = bench.together(turn).await?;
         bound.push(took);
         lag.extend(ended);
+        deletes.push(bench.overdue(turn).await?);
     }
     report(&format!("  raw: the three writes, {CONNECTIONS} at a time"), &raw, None);
     report(
@@ -62,6 +71,12 @@ async fn main() -> Outcome<()> {
         Some(&raw),
     );
     report("  deadline → binding deleted", &lag, None);
+    report("  raw: their bindings deleted, all at a time", &raw_deletes, None);
+    report(
+        "  all overdue when the operator goes on → all deleted",
+        &deletes,
+        Some(&raw_deletes),
+    );
     bench.cluster.stop().await;
     Ok(())
 }
@@ -189,16 +204,30 @@ impl Bench {
         Ok(times)
     }
 
-    async fn raw_together(&self, turn: usize) -> Outcome<Duration> {
+    /// How long many writes took together, and then the deletions of the bindings.
+    async fn raw_together(&self, turn: usize) -> Outcome<(Duration, Duration)> {
         let place = self.place().await?;
         let requests = self.approved(&format!("raw-together-{turn}-"), TOGETHER).await?;
         let begun = Instant::now();
         let writes = stream::iter(requests).map(|request| self.three_writes(request, &place));
         let _times: Vec<Duration> = writes.buffer_unordered(CONNECTIONS).try_collect().await?;
-        let took = begun.elapsed();
+        let written = begun.elapsed();
+        let bindings = Api::<RoleBinding>::namespaced(self.raw.clone(), TEAM);
+        let made = bindings.list(&ListParams::default().labels(OURS)).await?.items;
+        let begun = Instant::now();
+        let deletes = made.iter().map(|binding| {
+            let only_this = DeleteParams::default().preconditions(Preconditions {
+                uid: binding.uid(),
+                resource_version: None,
+            });
+            let (bindings, name) = (&bindings, binding.name_any());
+            async move { bindings.delete(&name, &only_this).await }
+        });
+        try_join_all(deletes).await?;
+        let deleted = begun.elapsed();
         self.operator.resume()?;
         self.raw_grants_are_over().await?;
-        Ok(took)
+        Ok((written, deleted))
     }
 
     /// The operator ends what was written in its name; that is not to be measured.
@@ -285,7 +314,7 @@ impl Bench {
             let name = format!("{prefix}{number}");
             // So long that none ends before the last has begun.
             self.offered(&name, "15s").await?;
-            let mut bindings = Box::pin(self.watch_bindings().await?);
+            let mut bindings = Box::pin(self.bindings_that(true).await?);
             self.approve(&self.bob.client()?, &name).await?;
             let begun = Instant::now();
             bindings.next().await;
@@ -300,23 +329,46 @@ impl Bench {
     /// Many at once: until all are bound, and each one's deadline to deletion.
     async fn together(&self, turn: usize) -> Outcome<(Duration, Vec<Duration>)> {
         let prefix = format!("together-{turn}-");
+        let took = self.bound_together(&prefix).await?;
+        self.all_in(RequestPhase::Expired, &prefix).await?;
+        Ok((took, self.lags(&prefix).await?))
+    }
+
+    /// Many that are overdue when the operator, frozen across their deadlines, goes on: until all are deleted.
+    async fn overdue(&self, turn: usize) -> Outcome<Duration> {
+        let prefix = format!("overdue-{turn}-");
+        self.bound_together(&prefix).await?;
+        let mut deleted = Box::pin(self.bindings_that(false).await?);
+        self.operator.pause()?;
+        tokio::time::sleep(BRIEF).await;
+        self.operator.resume()?;
+        let begun = Instant::now();
+        for _ in 0..TOGETHER {
+            deleted.next().await;
+        }
+        let took = begun.elapsed();
+        self.all_in(RequestPhase::Expired, &prefix).await?;
+        Ok(took)
+    }
+
+    /// How long it took until many, approved while the operator was frozen, were bound.
+    async fn bound_together(&self, prefix: &str) -> Outcome<Duration> {
         let names: Vec<String> = (0..TOGETHER).map(|number| format!("{prefix}{number}")).collect();
-        let offered = stream::iter(&names).map(|name| self.offered(name, "10s"));
+        let duration = format!("{}s", BRIEF.as_secs());
+        let offered = stream::iter(&names).map(|name| self.offered(name, &duration));
         let _: Vec<()> = offered.buffer_unordered(CONNECTIONS).try_collect().await?;
         let bob = self.bob.client()?;
         // Frozen while all are approved: then it has all of them to do at once.
         self.operator.pause()?;
         let approvals = stream::iter(&names).map(|name| self.approve(&bob, name));
         let _: Vec<AccessRequest> = approvals.buffer_unordered(CONNECTIONS).try_collect().await?;
-        let mut bindings = Box::pin(self.watch_bindings().await?);
+        let mut made = Box::pin(self.bindings_that(true).await?);
         self.operator.resume()?;
         let begun = Instant::now();
         for _ in 0..TOGETHER {
-            bindings.next().await;
+            made.next().await;
         }
-        let took = begun.elapsed();
-        self.all_in(RequestPhase::Expired, &prefix).await?;
-        Ok((took, self.lags(&prefix).await?))
+        Ok(begun.elapsed())
     }
 
     async fn offered(&self, name: &str, duration: &str) -> Outcome<()> {
@@ -346,8 +398,8 @@ impl Bench {
         Ok(Api::namespaced(self.admin()?, TEAM))
     }
 
-    /// Bindings of Curfew as they appear from now on.
-    async fn watch_bindings(&self) -> Outcome<impl futures::Stream<Item = RoleBinding>> {
+    /// Bindings of Curfew that are made (or deleted) from now on.
+    async fn bindings_that(&self, are_made: bool) -> Outcome<impl futures::Stream<Item = RoleBinding>> {
         let bindings = Api::<RoleBinding>::namespaced(self.admin()?, TEAM);
         let now = bindings
             .list_metadata(&ListParams::default().limit(1))
@@ -355,12 +407,13 @@ impl Bench {
             .metadata
             .resource_version
             .unwrap_or_default();
-        let events = bindings
-            .watch(&WatchParams::default().labels("curfew.dev/grant-uid"), &now)
-            .await?;
-        Ok(events.filter_map(async |event| match event {
-            Ok(WatchEvent::Added(binding)) => Some(binding),
-            _ => None,
+        let events = bindings.watch(&WatchParams::default().labels(OURS), &now).await?;
+        Ok(events.filter_map(move |event| {
+            std::future::ready(match event {
+                Ok(WatchEvent::Added(binding)) if are_made => Some(binding),
+                Ok(WatchEvent::Deleted(binding)) if !are_made => Some(binding),
+                _ => None,
+            })
         }))
     }
 
