@@ -3,13 +3,14 @@
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ListParams, PostParams};
 use kube::core::ObjectMeta;
-use kube::{Api, Client};
+use kube::{Api, Client, CustomResourceExt};
 
 use super::call::{CallError, call, find};
 use super::together::Together;
-use crate::api::{AccessPolicy, RoleKind, RoleReference};
+use crate::api::{AccessGrant, AccessPolicy, RoleKind, RoleReference};
 use crate::core::facts::{NamespaceFacts, RoleFacts};
 
 /// Reads for many who need the same at the same time; each call begins after all who share it have asked.
@@ -92,6 +93,25 @@ impl Reads {
             Ok(all.items)
         };
         self.all_policies.ask((), read).await
+    }
+
+    /// All grants. Also when their kind isn't served any more because its definition is gone: then there are none, and no more can come.
+    ///
+    /// # Errors
+    /// When the read failed, or the kind isn't served although its definition is there.
+    pub async fn grants(&self) -> Result<Vec<AccessGrant>, CallError> {
+        let grants = Api::<AccessGrant>::all(self.client.clone());
+        let refused = match call("listing AccessGrants", grants.list(&ListParams::default())).await {
+            Ok(all) => return Ok(all.items),
+            Err(error) if error.is_not_found() => error,
+            Err(error) => return Err(error),
+        };
+        let definitions = Api::<CustomResourceDefinition>::all(self.client.clone());
+        let name = AccessGrant::crd_name();
+        match find("reading a definition", definitions.get_metadata(name)).await? {
+            None => Ok(vec![]),
+            Some(_) => Err(refused),
+        }
     }
 
     /// Whether the API server lets this operator bind a role.

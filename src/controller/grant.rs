@@ -32,6 +32,8 @@ use crate::core::grant::{
 pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result<Again, CallError> {
     let grant = context.known.written_grants.of(grant);
     if has_ended(&grant) {
+        // Another replica may have ended what this one couldn't.
+        context.metrics.overdue(&grant.name_any(), 0);
         return Ok(Again::OnChange);
     }
     if let Some(why) = due(&grant, context.now()) {

@@ -29,6 +29,7 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 use tokio::sync::watch::Receiver;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use self::known::Known;
@@ -52,6 +53,8 @@ use crate::observe::metrics::Metrics;
 
 /// How long to wait after a failed reconcile. Watches bring most changes sooner.
 const RETRY: Duration = Duration::from_secs(1);
+/// Less than so much is no leap: a server tells its time in whole seconds.
+const LEAP: chrono::Duration = chrono::Duration::milliseconds(1500);
 
 /// What every reconcile has at hand.
 pub struct Context {
@@ -142,7 +145,8 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
     attending.extend([
         Arc::clone(&guards).watch().boxed(),
         released(brakes, guards, Arc::clone(&desks)).boxed(),
-        leading(leadership.beginnings(), desks).boxed(),
+        leading(leadership.beginnings(), Arc::clone(&desks)).boxed(),
+        leaps(context.clock.clone(), move || desks.all()).boxed(),
         election.run().boxed(),
         sweep_of_the_start(Arc::clone(&context), || health.swept()).boxed(),
     ]);
@@ -206,6 +210,22 @@ async fn leading(mut beginnings: Receiver<u64>, desks: Arc<Desks>) -> &'static s
         desks.all();
     }
     "leadership"
+}
+
+/// Appointments are kept by a monotonic clock, which stands still while the machine sleeps, and knows nothing of a server whose clock is set forth.
+/// Whenever time has leapt ahead of it, everything is to be looked at.
+async fn leaps(clock: Clock, look_at_all: impl Fn()) -> &'static str {
+    let (mut begun, mut then) = (Instant::now(), clock.now());
+    loop {
+        tokio::time::sleep(RETRY).await;
+        let (passed, now) = (begun.elapsed(), clock.now());
+        let leapt = (now - then) - chrono::Duration::from_std(passed).unwrap_or(chrono::Duration::MAX);
+        if leapt > LEAP {
+            tracing::warn!(seconds = leapt.num_seconds(), "time has leapt ahead");
+            look_at_all();
+        }
+        (begun, then) = (Instant::now(), now);
+    }
 }
 
 /// A controller of what `watch` has shown, that looks at what comes from `queue`. What fails is looked at again.

@@ -5,14 +5,14 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::ListParams;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::Context;
 use super::binding::record;
 use super::rounds::Again;
 use crate::api::AccessGrant;
-use crate::cluster::call::{CallError, call, find};
+use crate::cluster::call::{CallError, find};
 use crate::cluster::revoke::{Revoked, revoke};
 use crate::core::binding::{Sweep, grant_name, marked, sweep};
 use crate::core::grant::GrantUid;
@@ -67,8 +67,7 @@ async fn explaining(
     {
         return Ok(Some(found));
     }
-    let all = call("listing AccessGrants", grants.list(&ListParams::default())).await?;
-    Ok(all.items.into_iter().find(is_it))
+    Ok(context.reads.grants().await?.into_iter().find(is_it))
 }
 
 async fn remove(binding: &RoleBinding, context: &Context) -> Result<Again, CallError> {
@@ -78,7 +77,13 @@ async fn remove(binding: &RoleBinding, context: &Context) -> Result<Again, CallE
         namespace,
         "no grant explains this binding; it is deleted"
     );
-    match revoke(&context.client, &record(binding)).await? {
+    let revoked = revoke(&context.client, &record(binding)).await;
+    let is_gone = matches!(revoked, Ok(Revoked::Gone));
+    // What has a grant is told of by that grant.
+    let is_told = context.known.explaining(binding).is_some();
+    let object = ObjectRef::from_obj(binding).to_string();
+    context.metrics.overdue(&object, usize::from(!is_gone && !is_told));
+    match revoked? {
         Revoked::Gone => {
             context.metrics.swept();
             Ok(Again::OnChange)

@@ -1,6 +1,8 @@
 //! How the operator begins and ends, against an API server that answers when it is told to. Time is the test's.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use axum::http::{Method, Request, Response, StatusCode, Uri};
@@ -178,9 +180,30 @@ async fn case_41_what_resists_is_tried_on_and_does_not_keep_it_from_being_ready(
     server.deletes.add_permits(2);
     run_for(Duration::from_secs(1), &mut running).await;
     assert!(health.ready().unwrap_err().starts_with(NO_GUARDS));
-    let overdue = "curfew_overdue_bindings 1.0";
+    // The grant's, and the one that no grant explains.
+    let overdue = "curfew_overdue_bindings 2.0";
     let text = metrics.text().unwrap();
     assert!(text.lines().any(|line| line == overdue), "{text}");
+}
+
+/// A machine that slept, or a server whose clock was set forth.
+#[tokio::test(start_paused = true)]
+async fn when_time_leaps_everything_is_looked_at_once_and_not_while_it_only_passes() {
+    let (begun, start) = (Instant::now(), NOW.parse::<DateTime<Utc>>().unwrap());
+    let (leapt, looks) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));
+    let leaps_of_clock = Arc::clone(&leapt);
+    let clock = Clock::new(move || start + begun.elapsed() + chrono::Duration::seconds(leaps_of_clock.load(Relaxed)));
+    let looked = Arc::clone(&looks);
+    let mut watching = leaps(clock, move || {
+        looked.fetch_add(1, Relaxed);
+    })
+    .map(drop)
+    .boxed();
+    for (leap, expected) in [(0, 0), (60, 1), (-60, 1), (2, 2)] {
+        leapt.fetch_add(leap, Relaxed);
+        run_for(10 * A_WHILE, &mut watching).await;
+        assert_eq!(looks.load(Relaxed), expected, "after {leap} s");
+    }
 }
 
 /// The operator, and what tells it to end when it gets a permit.

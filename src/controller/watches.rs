@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 
 use super::known::Known;
 use super::trigger::Desks;
@@ -120,17 +120,35 @@ impl Watches {
         health: &Arc<Health>,
         metrics: &Arc<Metrics>,
     ) -> Vec<BoxFuture<'static, &'static str>> {
-        let (anchors, metrics) = (self.jobs.store.clone(), Arc::clone(metrics));
+        let (anchors, of_anchors) = (self.jobs.store.clone(), Arc::clone(metrics));
+        let (grants, of_grants) = (self.grants.store.clone(), Arc::clone(metrics));
+        let (bindings, of_bindings) = (self.bindings.store.clone(), Arc::clone(metrics));
+        // What is gone is overdue no more, whoever took it away.
         vec![
             told(self.requests, desks, health, Desks::request),
-            told(self.grants, desks, health, Desks::grant),
+            told(self.grants, desks, health, move |desks, change| {
+                if let Change::One(grant) = &change
+                    && grants.get(&ObjectRef::from_obj(grant)).is_none()
+                {
+                    of_grants.overdue(&grant.name_any(), 0);
+                }
+                desks.grant(change);
+            }),
             told(self.policies, desks, health, Desks::policy),
-            told(self.bindings, desks, health, Desks::binding),
+            told(self.bindings, desks, health, move |desks, change| {
+                if let Change::One(binding) = &change {
+                    let binding = ObjectRef::from_obj(binding);
+                    if bindings.get(&binding).is_none() {
+                        of_bindings.overdue(&binding.to_string(), 0);
+                    }
+                }
+                desks.binding(change);
+            }),
             told(self.cluster_roles, desks, health, Desks::cluster_role),
             told(self.roles, desks, health, Desks::role),
             told(self.namespaces, desks, health, Desks::namespace),
             told(self.jobs, desks, health, move |desks, change| {
-                metrics.anchors(anchors.len());
+                of_anchors.anchors(anchors.len());
                 desks.job(change);
             }),
             told(self.services, desks, health, Desks::service),

@@ -55,7 +55,7 @@ pub struct Metrics {
     bind_seconds: Histogram,
     revoke_lag_seconds: Histogram,
     overdue: Gauge<f64, AtomicU64>,
-    /// By grant; what the gauge sums up.
+    /// By grant, or by binding where there is no grant; what the gauge sums up.
     stuck: Mutex<HashMap<String, usize>>,
     swept: Counter,
     anchors: Gauge,
@@ -188,12 +188,12 @@ impl Metrics {
         self.anchors.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// So many bindings of this grant are to be gone and are still there.
-    pub fn overdue(&self, grant: &str, bindings: usize) {
+    /// So many bindings of this grant are to be gone and are still there, or this binding is, where no grant tells of it.
+    pub fn overdue(&self, of: &str, bindings: usize) {
         let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
         match bindings {
-            0 => drop(stuck.remove(grant)),
-            _ => drop(stuck.insert(grant.to_owned(), bindings)),
+            0 => drop(stuck.remove(of)),
+            _ => drop(stuck.insert(of.to_owned(), bindings)),
         }
         let all: usize = stuck.values().sum();
         self.overdue.set(u32::try_from(all).unwrap_or(u32::MAX).into());

@@ -7,6 +7,7 @@ use curfew::core::grant::{deadline, name as grant_name};
 use curfew_testbed::{AuditEvent, Component};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::jiff::SignedDuration;
 use kube::api::DeleteParams;
 use kube::{Api, ResourceExt};
@@ -28,7 +29,10 @@ pub fn cases() -> Vec<Case> {
             case_50_a_finalizer_on_a_deleted_request_holds_no_access,
             case_69_after_the_end_the_objects_say_who_what_when_and_by_whose_word;
         Shipped [AuditLog]: case_65_a_whole_life_is_nine_writes_in_the_order_that_is_promised;
-        Alone []: rights_that_were_taken_from_the_operator_hold_up_no_end;
+        Alone []:
+            rights_that_were_taken_from_the_operator_hold_up_no_end,
+            with_the_definition_of_grants_deleted_no_access_is_left,
+            with_the_definition_of_requests_deleted_no_access_is_left;
         Alone [OperatorProcess, AuditLog]:
             case_41_stopped_across_a_deadline_everything_overdue_is_gone_before_it_says_that_it_is_ready,
             case_43_killed_in_mid_grant_the_deadline_is_the_same_and_nothing_is_granted_again,
@@ -350,6 +354,23 @@ async fn rights_that_were_taken_from_the_operator_hold_up_no_end(scene: Scene) {
         assert_eq!(ended.status.unwrap().end.unwrap().reason, reason);
     }
     scene.has_no_access().await;
+}
+
+async fn with_the_definition_of_grants_deleted_no_access_is_left(scene: Scene) {
+    no_access_is_left_without(&scene, "accessgrants.curfew.dev").await;
+}
+
+async fn with_the_definition_of_requests_deleted_no_access_is_left(scene: Scene) {
+    no_access_is_left_without(&scene, "accessrequests.curfew.dev").await;
+}
+
+async fn no_access_is_left_without(scene: &Scene, definition: &str) {
+    scene.has_policy(&scene.policy()).await;
+    scene.granted(&scene.request("look")).await;
+    let definitions = Api::<CustomResourceDefinition>::all(scene.cluster().admin().client().unwrap());
+    definitions.delete(definition, &DeleteParams::default()).await.unwrap();
+    scene.loses_access().await;
+    eventually("no binding is left", async || scene.bindings().await.is_empty()).await;
 }
 
 /// kube-controller-manager is away, so that nobody else ends anything. One grant's deadline comes while nothing runs, the other is deleted meanwhile.
