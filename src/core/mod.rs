@@ -14,6 +14,7 @@ pub mod grant;
 pub mod guard;
 pub mod hazard;
 pub mod identity;
+pub mod invariants;
 pub mod lease;
 pub mod offer;
 pub mod policy;
