@@ -7,6 +7,8 @@ pub mod anchor;
 pub mod approval;
 pub mod binding;
 pub mod clock;
+#[cfg(test)]
+mod explore;
 pub mod facts;
 #[cfg(test)]
 mod fixture;
