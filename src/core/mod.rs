@@ -7,6 +7,8 @@ pub mod anchor;
 pub mod approval;
 pub mod binding;
 pub mod clock;
+#[cfg(test)]
+mod explore;
 pub mod facts;
 #[cfg(test)]
 mod fixture;
@@ -14,6 +16,7 @@ pub mod grant;
 pub mod guard;
 pub mod hazard;
 pub mod identity;
+pub mod invariants;
 pub mod lease;
 pub mod offer;
 pub mod policy;

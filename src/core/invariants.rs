@@ -1,0 +1,471 @@
+//! What must hold of the world, whatever happens: the invariants I1 to I6, stated once.
+//!
+//! A [`World`] is what the API server stores at one moment. [`violated`] holds of each world, [`violated_by`] of any two that follow each other, and
+//! [`unfinished`] of one in which nothing is left to do. All are total, and look at what is stored only: they repeat no decision and trust none, so that
+//! whoever checks the core with them doesn't ask the core. Of I6 the records of audit are missing: they aren't stored in the API server.
+
+use chrono::{DateTime, Duration, Utc};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+
+use super::grant::{self, GrantUid};
+use super::{binding, identity, offer, policy};
+use crate::api::{
+    AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, Decision, RequestPhase, Revokers, Verdict, marks, time,
+};
+
+/// What the API server stores at one moment.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// The moment.
+    pub now: DateTime<Utc>,
+    /// All requests.
+    pub requests: Vec<AccessRequest>,
+    /// All grants.
+    pub grants: Vec<AccessGrant>,
+    /// All bindings, other people's too.
+    pub bindings: Vec<RoleBinding>,
+    /// All policies.
+    pub policies: Vec<AccessPolicy>,
+}
+
+impl World {
+    /// The bindings that bear Curfew's marks.
+    fn managed(&self) -> impl Iterator<Item = (&RoleBinding, GrantUid)> {
+        let marked = |found| binding::marked(found).map(|uid| (found, uid));
+        self.bindings.iter().filter_map(marked)
+    }
+
+    fn grant(&self, uid: &GrantUid) -> Option<&AccessGrant> {
+        self.grants
+            .iter()
+            .find(|grant| GrantUid::of(grant).as_ref() == Some(uid))
+    }
+
+    fn request(&self, uid: &str) -> Option<&AccessRequest> {
+        self.requests
+            .iter()
+            .find(|request| request.metadata.uid.as_deref() == Some(uid))
+    }
+
+    /// The policy of a grant, while it is still the one under which it was granted.
+    fn policy(&self, spec: &AccessGrantSpec) -> Option<&AccessPolicy> {
+        self.policies.iter().find(|policy| {
+            policy.metadata.uid.as_ref() == Some(&spec.policy.uid)
+                && offer::policy_digest(&policy.spec) == spec.policy.digest
+        })
+    }
+
+    /// A binding that gives what this grant granted: by its marks, or because it was recorded.
+    fn binding_of(&self, grant: &AccessGrant) -> Option<&RoleBinding> {
+        let uid = GrantUid::of(grant)?;
+        let recorded = grant.status.iter().flat_map(|status| &status.bindings);
+        let recorded: Vec<_> = recorded.map(|binding| &binding.uid).collect();
+        let is_recorded = |found: &RoleBinding| found.metadata.uid.as_ref().is_some_and(|uid| recorded.contains(&uid));
+        self.bindings
+            .iter()
+            .find(|found| is_recorded(found) || binding::marked(found).as_ref() == Some(&uid))
+    }
+}
+
+/// What doesn't hold of one world, each in one sentence. `margin` is how long after its deadline a binding may still be on its way out.
+pub fn violated(world: &World, margin: Duration) -> Vec<String> {
+    let found = [
+        outlived(world, margin),
+        unapproved(world),
+        not_sealed(world),
+        beyond_the_policy(world),
+        twice(world),
+        false_deadline(world),
+    ];
+    found.into_iter().flatten().collect()
+}
+
+/// What doesn't hold of two worlds that follow each other, each in one sentence.
+pub fn violated_by(before: &World, after: &World) -> Vec<String> {
+    let found = [
+        moved_deadline(before, after),
+        lost_word(before, after),
+        sealed_over_a_word(before, after),
+        untrue_end(before, after),
+        taken_back(before, after),
+    ];
+    found.into_iter().flatten().collect()
+}
+
+// ---- I1: no managed binding lives past its deadline ----------------------------------------------------------------
+
+fn outlived(world: &World, margin: Duration) -> Option<String> {
+    let (found, deadline) = world
+        .managed()
+        .map(|(found, uid)| {
+            (
+                found,
+                world.grant(&uid).map_or_else(|| described(found), grant::deadline),
+            )
+        })
+        .find(|(_, deadline)| {
+            deadline
+                .checked_add_signed(margin)
+                .is_none_or(|latest| latest <= world.now)
+        })?;
+    Some(format!(
+        "I1: the binding {} stands at {}, after its deadline {}",
+        called(found),
+        time::written(world.now),
+        time::written(deadline)
+    ))
+}
+
+/// The deadline that a binding bears itself. One that bears none should be gone.
+fn described(found: &RoleBinding) -> DateTime<Utc> {
+    let written = found
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(marks::DEADLINE));
+    written
+        .and_then(|written| DateTime::parse_from_rfc3339(written).ok())
+        .map_or(DateTime::<Utc>::MIN_UTC, |deadline| deadline.to_utc())
+}
+
+/// That no grant moves its deadline, or anything else that was granted.
+fn moved_deadline(before: &World, after: &World) -> Option<String> {
+    let (was, is) = both(&before.grants, &after.grants, |grant| grant.metadata.uid.as_deref())
+        .find(|(was, is)| grant::deadline(was) != grant::deadline(is) || was.spec != is.spec)?;
+    Some(format!(
+        "I1: the grant {} was for another access: until {}, and now until {}",
+        name(is.metadata.name.as_ref()),
+        time::written(grant::deadline(was)),
+        time::written(grant::deadline(is))
+    ))
+}
+
+// ---- I2: enough distinct, eligible decisions on one offer, none by the requester ---------------------------------------
+
+fn unapproved(world: &World) -> Option<String> {
+    world.grants.iter().find_map(|grant| {
+        let how = uncarried(world, &grant.spec)?;
+        Some(format!("I2: the grant {} {how}", name(grant.metadata.name.as_ref())))
+    })
+}
+
+/// What is wrong with the words that carry a grant.
+fn uncarried(world: &World, spec: &AccessGrantSpec) -> Option<String> {
+    let mut people: Vec<_> = spec.decisions.iter().map(|word| &word.username).collect();
+    people.sort_unstable();
+    people.dedup();
+    let stage = world.policy(spec).and_then(|policy| policy::stage(&policy.spec));
+    let required = stage.map_or(1, policy::required).max(1);
+    if people.len() != spec.decisions.len() || i32::try_from(people.len()).is_ok_and(|people| people < required) {
+        return Some(format!("rests on {} people, and takes {required}", people.len()));
+    }
+    let request = world.request(&spec.request.uid);
+    spec.decisions.iter().find_map(|word| {
+        let who = &word.username;
+        if word.verdict != Verdict::Approve || word.offer != spec.offer {
+            Some(format!("rests on a word of {who:?} that approves something else"))
+        } else if *who == spec.requester.username {
+            Some(format!("rests on its requester's own word, {who:?}"))
+        } else if request.is_some_and(|request| !request.spec.decisions.contains(word)) {
+            Some(format!("rests on a word of {who:?} that isn't on its request"))
+        } else if stage.is_some_and(|stage| {
+            let (users, groups) = (stage.approvers.usernames(), &stage.approvers.groups);
+            !lets_in(word, &stage.name, &users, groups)
+        }) {
+            Some(format!("rests on the word of {who:?}, who is no approver"))
+        } else {
+            None
+        }
+    })
+}
+
+fn lets_in(word: &Decision, place: &str, users: &[String], groups: &[String]) -> bool {
+    let mut entries = word.via.iter();
+    entries.any(|entry| identity::lets_in(entry, place, &word.username, users, groups))
+}
+
+/// That nothing is bound for a request that isn't sealed: a denial could still come.
+fn not_sealed(world: &World) -> Option<String> {
+    world.managed().find_map(|(found, uid)| {
+        let request = world.request(&world.grant(&uid)?.spec.request.uid)?;
+        let seal = request.status.as_ref().and_then(|status| status.seal.as_ref());
+        let sealed = seal.is_some_and(|seal| GrantUid::new(&seal.uid) == uid);
+        (!sealed).then(|| {
+            format!(
+                "I2: the binding {} stands for a request without its seal",
+                called(found)
+            )
+        })
+    })
+}
+
+/// That words are only ever added.
+fn lost_word(before: &World, after: &World) -> Option<String> {
+    let (_, is) = both(&before.requests, &after.requests, |request| {
+        request.metadata.uid.as_deref()
+    })
+    .find(|(was, is)| !is.spec.decisions.starts_with(&was.spec.decisions))?;
+    Some(format!(
+        "I2: a word that was spoken on the request {} is gone",
+        name(is.metadata.name.as_ref())
+    ))
+}
+
+/// That a seal rests on approvals that were stored before it, and on no request that somebody had denied or revoked before it.
+fn sealed_over_a_word(before: &World, after: &World) -> Option<String> {
+    both(&before.requests, &after.requests, |request| {
+        request.metadata.uid.as_deref()
+    })
+    .find_map(|(was, is)| {
+        let seal = is.status.as_ref()?.seal.as_ref()?;
+        if was.status.as_ref().is_some_and(|was| was.seal.is_some()) {
+            return None;
+        }
+        let request = name(is.metadata.name.as_ref());
+        let Some(grant) = after.grant(&GrantUid::new(&seal.uid)) else {
+            return Some(format!(
+                "I2: the request {request} was sealed for a grant that isn't there"
+            ));
+        };
+        let words = &was.spec.decisions;
+        if !grant.spec.decisions.iter().all(|word| words.contains(word)) {
+            return Some(format!("I2: the request {request} was sealed before it was approved"));
+        }
+        let against = words.iter().find(|word| is_against(&grant.spec, word))?;
+        Some(format!(
+            "I2: the request {request} was sealed although {:?} had said {:?}",
+            against.username, against.verdict
+        ))
+    })
+}
+
+/// Whether a word is the denial or revocation of somebody whose word it is.
+fn is_against(spec: &AccessGrantSpec, word: &Decision) -> bool {
+    let Revokers { users, groups } = &spec.revokers;
+    let by_requester =
+        word.username == spec.requester.username && word.via.iter().any(|via| via == marks::VIA_REQUESTER);
+    let by_approver = lets_in(word, marks::VIA_ANY_STAGE, users, groups);
+    match word.verdict {
+        Verdict::Approve => false,
+        Verdict::Deny => by_approver && word.username != spec.requester.username,
+        Verdict::Revoke => by_requester || by_approver,
+    }
+}
+
+// ---- I3: each binding is within a policy -------------------------------------------------------------------------------
+
+/// That grants are within the policy under which they were granted, and bindings within their grant. A binding that somebody else changed is found too.
+fn beyond_the_policy(world: &World) -> Option<String> {
+    let grant = world.grants.iter().find_map(|grant| {
+        let policy = world.policy(&grant.spec)?;
+        let what = outside(policy, &grant.spec)?;
+        Some(format!(
+            "I3: the grant {} is beyond its policy: {what}",
+            name(grant.metadata.name.as_ref())
+        ))
+    });
+    grant.or_else(|| {
+        world.managed().find_map(|(found, uid)| {
+            let grant = world.grant(&uid)?;
+            let targets = grant.spec.targets.iter();
+            let mut there = targets.filter(|target| Some(&target.namespace) == found.metadata.namespace.as_ref());
+            let is_as_granted = there.next().is_some_and(|target| {
+                let desired = binding::desired(grant, &uid, target);
+                desired.role_ref == found.role_ref && desired.subjects == found.subjects
+            });
+            (!is_as_granted).then(|| format!("I3: the binding {} is not what was granted", called(found)))
+        })
+    })
+}
+
+fn outside(policy: &AccessPolicy, granted: &AccessGrantSpec) -> Option<&'static str> {
+    let spec = &policy.spec;
+    let names = spec.namespaces.as_ref();
+    // Which namespaces a selector found is not stored.
+    let is_there = |namespace| {
+        names.is_some_and(|namespaces| namespaces.selector.is_some() || namespaces.names.contains(namespace))
+    };
+    let longer = match (granted.duration.parse(), spec.max_duration.parse()) {
+        (Ok(granted), Ok(longest)) => granted > longest,
+        (Err(_), _) | (_, Err(_)) => true,
+    };
+    if !identity::includes(&spec.requesters, &granted.requester) {
+        Some("who asked")
+    } else if !spec.roles.contains(&granted.role.reference()) {
+        Some("the role")
+    } else if !granted.targets.iter().all(|target| is_there(&target.namespace)) {
+        Some("the namespace")
+    } else if longer {
+        Some("the duration")
+    } else {
+        None
+    }
+}
+
+// ---- I4: nothing unmanaged is changed or deleted -----------------------------------------------------------------------
+
+/// What somebody else's is and was changed or deleted between two worlds, when all that happened between them was Curfew's doing.
+pub fn touched(before: &World, after: &World) -> Option<String> {
+    let recorded = before.grants.iter().flat_map(|grant| &grant.status);
+    let recorded: Vec<_> = recorded.flat_map(|status| &status.bindings).collect();
+    let is_ours = |found: &RoleBinding| {
+        let by_record = |uid: &String| recorded.iter().any(|binding| binding.uid == *uid);
+        binding::marked(found).is_some() || found.metadata.uid.as_ref().is_some_and(by_record)
+    };
+    let found = before
+        .bindings
+        .iter()
+        .find(|found| !is_ours(found) && !after.bindings.contains(found))?;
+    Some(format!(
+        "I4: the binding {} is somebody else's and was touched",
+        called(found)
+    ))
+}
+
+// ---- I5: everything granted ends ---------------------------------------------------------------------------------------
+
+/// What should be over in a world in which nothing is left to do: bindings that are due or that no grant explains, grants and requests that don't say so.
+pub fn unfinished(world: &World) -> Vec<String> {
+    let orphan = world.managed().find_map(|(found, uid)| {
+        let explained = world.grant(&uid).is_some_and(|grant| !grant::has_ended(grant));
+        (!explained).then(|| format!("I5: no grant explains the binding {}, and it stays", called(found)))
+    });
+    let grant = world.grants.iter().find_map(|grant| {
+        let request = world.request(&grant.spec.request.uid);
+        let over = grant::deadline(grant) <= world.now || request.is_none_or(|request| is_over(request, grant));
+        (over && !grant::has_ended(grant)).then(|| {
+            format!(
+                "I5: the grant {} is over and doesn't end",
+                name(grant.metadata.name.as_ref())
+            )
+        })
+    });
+    let request = world.requests.iter().find_map(|request| {
+        let seal = request.status.as_ref()?.seal.as_ref()?;
+        let ended = world.grant(&GrantUid::new(&seal.uid)).is_none_or(grant::has_ended);
+        (ended && !has_ended(request)).then(|| {
+            let request = name(request.metadata.name.as_ref());
+            format!("I5: the grant of the request {request} has ended, and the request doesn't say so")
+        })
+    });
+    let late = outlived(world, Duration::zero());
+    [late, orphan, grant, request].into_iter().flatten().collect()
+}
+
+/// Whether a request calls for the end of its grant: by its own end, or by a revocation that counts.
+fn is_over(request: &AccessRequest, grant: &AccessGrant) -> bool {
+    let mut words = request.spec.decisions.iter();
+    has_ended(request) || words.any(|word| word.verdict == Verdict::Revoke && is_against(&grant.spec, word))
+}
+
+// ---- I6: status tells the truth ----------------------------------------------------------------------------------------
+
+/// That one request leads to one grant, and one grant to one binding in a namespace.
+fn twice(world: &World) -> Option<String> {
+    let requests = world.grants.iter().map(|grant| &grant.spec.request.uid);
+    let bindings = world
+        .managed()
+        .map(|(found, uid)| (found.metadata.namespace.as_ref(), uid));
+    if let Some(request) = repeated(requests) {
+        return Some(format!("I6: there are two grants for the request with uid {request}"));
+    }
+    repeated(bindings).map(|(_, grant)| format!("I6: there are two bindings in one namespace for the grant {grant}"))
+}
+
+/// That the deadline which a status shows is the one that holds.
+fn false_deadline(world: &World) -> Option<String> {
+    world.grants.iter().find_map(|grant| {
+        let shown = [
+            grant.status.as_ref().and_then(|status| status.expires_at.as_ref()),
+            world
+                .request(&grant.spec.request.uid)
+                .and_then(|request| request.status.as_ref()?.expires_at.as_ref()),
+        ];
+        let deadline = time::to_kubernetes(grant::deadline(grant));
+        let lie = shown.into_iter().flatten().find(|shown| **shown != deadline)?;
+        Some(format!(
+            "I6: a status says that the grant {} ends at {}, and it ends at {}",
+            name(grant.metadata.name.as_ref()),
+            lie.0,
+            deadline.0
+        ))
+    })
+}
+
+/// That nothing says "ended" while what it gave still stands.
+fn untrue_end(before: &World, after: &World) -> Option<String> {
+    after.grants.iter().find_map(|is| {
+        let was = before.grants.iter().find(|was| was.metadata.uid == is.metadata.uid);
+        let by_grant = grant::has_ended(is) && !was.is_some_and(grant::has_ended);
+        let request = &is.spec.request.uid;
+        let by_request =
+            after.request(request).is_some_and(has_ended) && !before.request(request).is_some_and(has_ended);
+        let found = after.binding_of(is).filter(|_| by_grant || by_request)?;
+        let who = if by_grant { "grant" } else { "request" };
+        Some(format!(
+            "I6: the {who} says that it has ended while the binding {} stands",
+            called(found)
+        ))
+    })
+}
+
+/// That no seal and no end is ever taken back.
+fn taken_back(before: &World, after: &World) -> Option<String> {
+    let grant = both(&before.grants, &after.grants, |grant| grant.metadata.uid.as_deref())
+        .find(|(was, is)| grant::has_ended(was) && !grant::has_ended(is))
+        .map(|(_, is)| format!("I6: the grant {} had ended", name(is.metadata.name.as_ref())));
+    grant.or_else(|| {
+        let seal = |request: &AccessRequest| request.status.as_ref().and_then(|status| status.seal.clone());
+        both(&before.requests, &after.requests, |request| {
+            request.metadata.uid.as_deref()
+        })
+        .find(|(was, is)| (seal(was).is_some() && seal(was) != seal(is)) || (has_ended(was) && !has_ended(is)))
+        .map(|(_, is)| {
+            format!(
+                "I6: the request {} had been sealed or had ended",
+                name(is.metadata.name.as_ref())
+            )
+        })
+    })
+}
+
+// ---- in all of them ----------------------------------------------------------------------------------------------------
+
+fn has_ended(request: &AccessRequest) -> bool {
+    let phase = request.status.as_ref().and_then(|status| status.phase);
+    phase.is_some_and(RequestPhase::is_final)
+}
+
+/// Each object that is in both, as it was and as it is.
+fn both<'a, K>(
+    before: &'a [K],
+    after: &'a [K],
+    uid: impl Fn(&K) -> Option<&str> + Copy + 'a,
+) -> impl Iterator<Item = (&'a K, &'a K)> {
+    before
+        .iter()
+        .filter_map(move |was| Some((was, after.iter().find(|is| uid(is).is_some() && uid(is) == uid(was))?)))
+}
+
+fn repeated<T: PartialEq>(all: impl Iterator<Item = T>) -> Option<T> {
+    let mut seen = vec![];
+    for one in all {
+        if seen.contains(&one) {
+            return Some(one);
+        }
+        seen.push(one);
+    }
+    None
+}
+
+fn called(found: &RoleBinding) -> String {
+    let namespace = found.metadata.namespace.as_deref().unwrap_or_default();
+    format!("{namespace}/{}", found.metadata.name.as_deref().unwrap_or_default())
+}
+
+fn name(name: Option<&String>) -> &str {
+    name.map(String::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

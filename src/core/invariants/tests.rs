@@ -1,0 +1,183 @@
+use super::*;
+use crate::core::fixture::*;
+
+/// Alice's access as it stands a second after it was bound, next to a binding that is somebody else's.
+fn world() -> World {
+    let seen = bound();
+    let mut other = stored_binding(&seen.grant);
+    other.metadata.name = Some("of-somebody".into());
+    other.metadata.uid = Some("uid-of-somebodys".into());
+    World {
+        now: at(1),
+        requests: seen.request.into_iter().collect(),
+        grants: vec![seen.grant],
+        bindings: seen
+            .targets
+            .into_iter()
+            .flat_map(|seen| seen.binding)
+            .chain([other])
+            .collect(),
+        policies: vec![policy("standard")],
+    }
+}
+
+fn changed(change: impl FnOnce(&mut World)) -> World {
+    let mut world = world();
+    change(&mut world);
+    world
+}
+
+fn ended(world: &mut World) {
+    let status = world.grants[0].status.as_mut().unwrap();
+    status.phase = Some(crate::api::GrantPhase::Ended);
+}
+
+fn found(world: &World) -> String {
+    violated(world, Duration::zero()).join("; ")
+}
+
+fn found_between(before: &World, after: &World) -> String {
+    violated_by(before, after).join("; ")
+}
+
+fn unsealed(world: &mut World) {
+    world.requests[0].status.as_mut().unwrap().seal = None;
+}
+
+#[test]
+fn an_access_as_it_should_be_violates_nothing() {
+    let world = world();
+    assert_eq!(found(&world), "");
+    assert_eq!(found_between(&world, &world), "");
+    assert_eq!(unfinished(&world), Vec::<String>::new());
+    assert_eq!(touched(&world, &world), None);
+    assert_eq!(found_between(&changed(unsealed), &world), "");
+}
+
+#[test]
+fn a_binding_after_its_deadline_is_found_with_its_grant_and_without() {
+    let late = changed(|world| world.now = at(1800));
+    assert!(found(&late).starts_with("I1"), "{}", found(&late));
+    assert!(violated(&late, Duration::seconds(2)).is_empty());
+    let orphan = changed(|world| {
+        world.now = at(1800);
+        world.grants.clear();
+    });
+    assert!(found(&orphan).starts_with("I1"), "{}", found(&orphan));
+}
+
+#[test]
+fn a_deadline_that_moves_is_found() {
+    let moved = changed(|world| world.grants[0].metadata.creation_timestamp = Some(written(1)));
+    assert!(found_between(&world(), &moved).contains("I1"));
+    assert!(found(&moved).contains("I6"), "what is shown is another");
+}
+
+#[test]
+fn a_grant_on_words_that_dont_carry_it_is_found() {
+    let on = |words: Vec<Decision>| {
+        changed(|world| {
+            world.requests[0].spec.decisions.extend(words.clone());
+            world.grants[0].spec.decisions = words;
+        })
+    };
+    let offer = world().grants[0].spec.offer.clone();
+    for words in [
+        vec![],
+        vec![approve("alice", &offer)],
+        vec![approve("bob", "another")],
+        vec![approve("bob", &offer), approve("bob", &offer)],
+        vec![word(Verdict::Approve, "mallory", &["lead/User:mallory"], &offer)],
+        vec![deny("bob")],
+    ] {
+        let world = on(words);
+        assert!(found(&world).contains("I2"), "{:?}", world.grants[0].spec.decisions);
+    }
+    let made_up = changed(|world| world.grants[0].spec.decisions = vec![approve("carol", &offer)]);
+    assert!(found(&made_up).contains("isn't on its request"));
+}
+
+#[test]
+fn a_binding_without_a_seal_is_found() {
+    assert!(found(&changed(unsealed)).contains("I2"));
+}
+
+#[test]
+fn a_seal_over_a_denial_is_found_and_one_before_it_is_not() {
+    let said = |word: Decision| move |world: &mut World| world.requests[0].spec.decisions.push(word);
+    for word in [deny("carol"), revoke("carol"), withdraw()] {
+        let sealed = changed(said(word.clone()));
+        let before = changed(|world| {
+            unsealed(world);
+            said(word)(world);
+        });
+        assert!(found_between(&before, &sealed).contains("I2"));
+        assert_eq!(found_between(&world(), &sealed), "", "the word came after the seal");
+    }
+    let nobody = changed(|world| {
+        unsealed(world);
+        world.requests[0].spec.decisions.clear();
+    });
+    assert!(found_between(&nobody, &world()).contains("before it was approved"));
+}
+
+#[test]
+fn access_beyond_the_policy_is_found() {
+    let spec: [fn(&mut World); 5] = [
+        |world| world.grants[0].spec.duration = lasting("5h"),
+        |world| world.grants[0].spec.role.name = "writer".into(),
+        |world| world.grants[0].spec.targets[0].namespace = "team-b".into(),
+        |world| world.grants[0].spec.requester = requester("mallory", &[]),
+        |world| world.bindings[0].role_ref.name = "writer".into(),
+    ];
+    for change in spec {
+        let world = changed(change);
+        assert!(found(&world).contains("I3"), "{}", found(&world));
+    }
+}
+
+#[test]
+fn a_hand_on_somebody_elses_binding_is_found() {
+    let gone = changed(|world| drop(world.bindings.pop()));
+    assert!(touched(&world(), &gone).unwrap().starts_with("I4"));
+    let ours_gone = changed(|world| drop(world.bindings.remove(0)));
+    assert_eq!(touched(&world(), &ours_gone), None);
+}
+
+#[test]
+fn what_is_over_and_stays_is_found_once_nothing_is_left_to_do() {
+    let cases: [fn(&mut World); 5] = [
+        |world| world.now = at(1800),
+        |world| world.grants.clear(),
+        |world| world.requests.clear(),
+        |world| world.requests[0].spec.decisions.push(revoke("carol")),
+        ended,
+    ];
+    for change in cases {
+        assert!(!unfinished(&changed(change)).is_empty());
+    }
+}
+
+#[test]
+fn an_end_that_is_said_too_early_or_taken_back_is_found() {
+    let early = changed(ended);
+    assert!(found_between(&world(), &early).contains("I6"));
+    let request = changed(|world| {
+        world.requests[0].status.as_mut().unwrap().phase = Some(RequestPhase::Revoked);
+    });
+    assert!(found_between(&world(), &request).contains("I6"));
+    assert!(found_between(&early, &world()).contains("had ended"));
+    assert!(found_between(&request, &world()).contains("had ended"));
+}
+
+#[test]
+fn a_second_grant_and_a_second_binding_are_found() {
+    let grants = changed(|world| {
+        let mut second = world.grants[0].clone();
+        second.metadata.uid = Some("another".into());
+        world.grants.push(second);
+    });
+    assert!(found(&grants).contains("two grants"));
+    let bindings = changed(|world| world.bindings.push(world.bindings[0].clone()));
+    assert!(found(&bindings).contains("two bindings"));
+}
