@@ -329,7 +329,7 @@ impl Bench {
     /// Many at once: until all are bound, and each one's deadline to deletion.
     async fn together(&self, turn: usize) -> Outcome<(Duration, Vec<Duration>)> {
         let prefix = format!("together-{turn}-");
-        let took = self.bound_together(&prefix).await?;
+        let took = self.bound_together(&prefix, BRIEF).await?;
         self.all_in(RequestPhase::Expired, &prefix).await?;
         Ok((took, self.lags(&prefix).await?))
     }
@@ -337,10 +337,12 @@ impl Bench {
     /// Many that are overdue when the operator, frozen across their deadlines, goes on: until all are deleted.
     async fn overdue(&self, turn: usize) -> Outcome<Duration> {
         let prefix = format!("overdue-{turn}-");
-        self.bound_together(&prefix).await?;
+        self.bound_together(&prefix, 2 * BRIEF).await?;
+        // What is still to be told of their beginning isn't part of their end.
+        self.all_in(RequestPhase::Active, &prefix).await?;
         let mut deleted = Box::pin(self.bindings_that(false).await?);
         self.operator.pause()?;
-        tokio::time::sleep(BRIEF).await;
+        tokio::time::sleep(2 * BRIEF).await;
         self.operator.resume()?;
         let begun = Instant::now();
         for _ in 0..TOGETHER {
@@ -352,9 +354,9 @@ impl Bench {
     }
 
     /// How long it took until many, approved while the operator was frozen, were bound.
-    async fn bound_together(&self, prefix: &str) -> Outcome<Duration> {
+    async fn bound_together(&self, prefix: &str, lasting: Duration) -> Outcome<Duration> {
         let names: Vec<String> = (0..TOGETHER).map(|number| format!("{prefix}{number}")).collect();
-        let duration = format!("{}s", BRIEF.as_secs());
+        let duration = format!("{}s", lasting.as_secs());
         let offered = stream::iter(&names).map(|name| self.offered(name, &duration));
         let _: Vec<()> = offered.buffer_unordered(CONNECTIONS).try_collect().await?;
         let bob = self.bob.client()?;
