@@ -53,6 +53,9 @@ use crate::observe::metrics::Metrics;
 
 /// How long to wait after a failed reconcile. Watches bring most changes sooner.
 const RETRY: Duration = Duration::from_secs(1);
+/// A look consists of a few calls, each with its own limit. One that takes longer than this waits for what won't come; whatever it had begun can be begun
+/// again.
+const LONGEST_LOOK: Duration = Duration::from_secs(45);
 /// Less than so much is no leap: a server tells its time in whole seconds.
 const LEAP: chrono::Duration = chrono::Duration::milliseconds(1500);
 
@@ -242,9 +245,14 @@ fn controller<K: Kind, F: Future<Output = Result<Again, CallError>> + Send + 'st
         let context = Arc::clone(&context);
         let span = tracing::info_span!("looking at", object = %ObjectRef::from_obj(object.as_ref()));
         let looked = reconcile(Arc::clone(&object), Arc::clone(&context));
-        let look = looked.map(move |looked| match looked {
-            Ok(again) => again,
-            Err(error) => failed(object.as_ref(), &error, retry, &context),
+        let look = tokio::time::timeout(LONGEST_LOOK, looked).map(move |looked| match looked {
+            Ok(Ok(again)) => again,
+            Ok(Err(error)) => failed(object.as_ref(), &error, retry, &context),
+            Err(_) => {
+                context.metrics.trouble(label::<K>(), "timeout");
+                tracing::warn!(controller = label::<K>(), "a look took too long and is begun anew");
+                Again::After(Duration::ZERO)
+            }
         });
         look.instrument(span)
     };

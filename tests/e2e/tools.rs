@@ -31,9 +31,19 @@ pub async fn watched<K>(api: Api<K>, name: &str, what: &str, condition: impl Con
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    match tokio::time::timeout(LIMIT, await_condition(api.clone(), name, condition)).await {
-        Ok(Ok(object)) => object,
-        Ok(Err(error)) => panic!("watching for {what}: {error}"),
+    let holds = |object: Option<&K>| condition.matches_object(object);
+    // A watch may break, and a kind whose definition was changed isn't served for a moment.
+    let unbroken = async {
+        loop {
+            match await_condition(api.clone(), name, holds).await {
+                Ok(object) => return object,
+                Err(error) => eprintln!("watching for {what}: {error}; tried again"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    match tokio::time::timeout(LIMIT, unbroken).await {
+        Ok(object) => object,
         Err(_) => panic!(
             "not within {} s: {what}; it is now {:#?}",
             LIMIT.as_secs(),
