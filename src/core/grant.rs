@@ -185,7 +185,8 @@ pub fn decide(observed: &Observed) -> Plan {
             _ => Plan::AwaitSeal,
         };
     }
-    let why = revoked(&grant.spec, request)
+    let why = request_over(request)
+        .or_else(|| revoked(&grant.spec, request))
         .or_else(|| target_gone(&grant.spec.targets, targets))
         .or_else(|| role_changed(&grant.spec.role, role.as_ref(), is_bound(grant)))
         .or_else(|| policy_changed(&grant.spec.policy, policy.as_ref()))
@@ -233,6 +234,13 @@ fn never_sealed(phase: RequestPhase) -> Why {
         reason,
         format!("the request ended as {phase:?} before the grant took effect; nothing was bound"),
     )
+}
+
+/// A request says that it has ended only after its grant. Should it have said so before, misled by an answer that was not true, access must not outlive it.
+fn request_over(request: &AccessRequest) -> Option<Why> {
+    let phase = request.status.as_ref()?.phase.filter(|phase| phase.is_final())?;
+    let message = format!("the request ended as {phase:?}");
+    Some(Why::new(EndReason::Revoked, message))
 }
 
 fn revoked(spec: &AccessGrantSpec, request: &AccessRequest) -> Option<Why> {

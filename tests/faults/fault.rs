@@ -100,6 +100,9 @@ impl Fault {
             // A forbidden binding is final: nothing was bound, and the requester reads why.
             (Self::Forbidden, "create", "rolebindings") => {
                 ended(RequestPhase::Failed, Fate::Ended(EndReason::BindFailed))
+                    || (undisturbed.request.is_none()
+                        && end.request.is_none()
+                        && end.grant == Fate::Ended(EndReason::BindFailed))
             }
             // The API server says that there is no such policy: nothing is granted under it.
             (Self::Stale, "get", "accesspolicies") => ended(RequestPhase::Failed, Fate::Never),
@@ -109,7 +112,8 @@ impl Fault {
             }
             // It says that the grant is gone: the request ends as one whose grant was deleted, by another word, when there is no binding either.
             (Self::Stale, "get", "accessgrants") => {
-                end.grant == undisturbed.grant && end.request == Some(RequestPhase::Revoked)
+                (end.grant == undisturbed.grant && end.request == Some(RequestPhase::Revoked))
+                    || ended(RequestPhase::Revoked, Fate::Ended(EndReason::Revoked))
             }
             _ => false,
         }

@@ -579,3 +579,16 @@ fn a_policy_that_is_being_deleted_counts_as_deleted_whatever_holds_it() {
     let held: Change = |observed| observed.policy.as_mut().unwrap().metadata.deletion_timestamp = Some(written(5));
     assert_eq!(ends(revoking_on_change(), held), Some(EndReason::PolicyChanged));
 }
+
+#[test]
+fn a_grant_whose_request_says_that_it_is_over_ends_whatever_else_is_well() {
+    for phase in [RequestPhase::Revoked, RequestPhase::Failed, RequestPhase::Expired] {
+        let mut observed = bound();
+        status(&mut observed).phase = Some(phase);
+        assert_eq!(ends(observed, |_| ()), Some(EndReason::Revoked), "{phase:?}");
+    }
+    assert_eq!(
+        ends(bound(), |observed| status(observed).phase = Some(RequestPhase::Active)),
+        None
+    );
+}
