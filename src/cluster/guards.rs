@@ -19,11 +19,11 @@ use tokio::sync::watch;
 
 use self::shelf::{Shelf, Told};
 use self::trial::try_out;
-use super::backoff::Reconnect;
 use super::brakes::{Brakes, Puller};
 use super::call::{CallError, call, find};
 use super::clock::Clock;
 use super::together::Together;
+use super::watching::Reconnect;
 use crate::api::AccessRequest;
 use crate::core::facts::Brake;
 use crate::core::guard::{self, Found, GuardKind, Mark, Shipped, Standing};

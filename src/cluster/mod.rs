@@ -3,7 +3,6 @@
 //! Nothing here decides anything; errors say what was tried, and never carry a token.
 
 pub mod anchor;
-pub mod backoff;
 pub mod brakes;
 pub mod call;
 pub mod clock;
@@ -14,3 +13,4 @@ pub mod precedence;
 pub mod read;
 pub mod revoke;
 pub mod together;
+pub mod watching;

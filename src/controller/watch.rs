@@ -13,7 +13,7 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use crate::cluster::backoff::Reconnect;
+use crate::cluster::watching::Reconnect;
 
 /// What can be watched.
 pub trait Kind: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}

@@ -9,7 +9,6 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 
 use super::known::Known;
@@ -18,6 +17,7 @@ use super::watch::{Change, Kind, Watch, desk};
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, marks};
 use crate::cluster::anchor::Anchors;
 use crate::cluster::newest::Newest;
+use crate::cluster::watching::all;
 use crate::core::facts::Home;
 use crate::observe::health::Health;
 use crate::observe::metrics::Metrics;
@@ -47,7 +47,6 @@ pub struct Queues {
 impl Watches {
     /// Opens all of them.
     pub fn open(client: &Client, home: &Home) -> Self {
-        let all = watcher::Config::default;
         // Anchors are few, and all in one namespace.
         let of_anchors = || all().labels(marks::ANCHOR);
         let jobs = Api::<Job>::namespaced(client.clone(), &home.namespace);

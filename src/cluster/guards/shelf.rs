@@ -10,7 +10,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::{Source, found};
 use crate::api::time;
-use crate::cluster::backoff::Reconnect;
+use crate::cluster::watching::{Reconnect, all};
 use crate::core::guard::{Found, GuardKind, Shipped};
 
 type Event = watcher::Result<watcher::Event<DynamicObject>>;
@@ -21,8 +21,8 @@ pub(super) fn open(client: &Client, sources: &[Source]) -> SelectAll<BoxStream<'
         let objects = Api::<DynamicObject>::all_with(client.clone(), &source.resource);
         // RBAC by name lets in only who asks for that name.
         let which = match &source.name {
-            Some(name) => watcher::Config::default().fields(&format!("metadata.name={name}")),
-            None => watcher::Config::default(),
+            Some(name) => all().fields(&format!("metadata.name={name}")),
+            None => all(),
         };
         let events = watcher(objects, which).backoff(Reconnect::default());
         events.map(move |event| (number, event)).boxed()

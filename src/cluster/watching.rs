@@ -1,14 +1,25 @@
-//! How long to wait before a broken watch is opened again: short, because whatever is decided or deleted meanwhile is seen only then.
+//! How watches are held: how long one may tell nothing before it is taken for dead, and how long to wait before a broken one is opened again. Both are
+//! short, because whatever is decided or deleted meanwhile is seen only then.
 
 use std::time::Duration;
 
 use kube::runtime::utils::Backoff;
+use kube::runtime::watcher;
 use tokio::time::Instant;
+
+/// The API server ends a watch after so many seconds, and it is opened again where it ended. One that hasn't ended 5 s later, and told nothing meanwhile, is
+/// dead: a connection can break without either side being told.
+const LONGEST_SILENCE: u32 = 60;
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(3);
 /// A watch that broke again sooner than this was no success.
 const SUCCESS: Duration = Duration::from_secs(10);
+
+/// A watch over all objects of a kind.
+pub fn all() -> watcher::Config {
+    watcher::Config::default().timeout(LONGEST_SILENCE)
+}
 
 /// Doubles from a tenth of a second to three seconds, and begins anew after a watch that lasted.
 #[derive(Debug)]
