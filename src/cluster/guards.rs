@@ -136,6 +136,7 @@ impl Guards {
         let mut tried: Option<Vec<Mark>> = None;
         loop {
             tokio::select! {
+                biased;
                 Some((source, event)) = events.next() => {
                     if let Err(error) = &event && self.seen.borrow().is_none() {
                         let message = format!("can't be watched: {error}");

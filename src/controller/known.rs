@@ -63,14 +63,12 @@ impl Known {
     ) -> request::Observed {
         let names = target_names(request);
         let namespace = names.first().map(String::as_str).unwrap_or_default();
+        let mut policies = self.policies.state();
+        // A list that is read is in this order too.
+        policies.sort_by_cached_key(|policy| policy.name_any());
         request::Observed {
             request: request.clone(),
-            policies: self
-                .policies
-                .state()
-                .iter()
-                .map(|policy| policy.as_ref().clone())
-                .collect(),
+            policies: policies.iter().map(|policy| policy.as_ref().clone()).collect(),
             role: self.role(&request.spec.role, namespace),
             targets: names.iter().filter_map(|name| self.namespace(name)).collect(),
             grant: self

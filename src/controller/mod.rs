@@ -155,6 +155,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
     ]);
     let overdue = stop.then(|()| tokio::time::sleep(LIMIT));
     tokio::select! {
+        biased;
         () = together(working) => {}
         (ended, _, _) = select_all(attending) => tracing::error!(ended, "what must not end has ended"),
         () = overdue => tracing::warn!("what was begun is not finished in time and is left"),
@@ -197,6 +198,7 @@ async fn released(brakes: Arc<Brakes>, guards: Arc<Guards>, desks: Arc<Desks>) -
     let (mut of_brakes, mut of_guards) = (brakes.changes(), guards.changes());
     loop {
         let changed = tokio::select! {
+            biased;
             changed = of_brakes.changed() => changed.is_ok(),
             changed = of_guards.changed() => changed.is_ok(),
         };

@@ -111,8 +111,7 @@ impl Desks {
             .flatten()
             .any(|rule| rule.verbs.iter().any(|verb| verb == "bind"));
         let (desk, store) = &self.policies;
-        let concerned = store.state_filter(|policy| gives_bind || policy.spec.roles.contains(&named));
-        desk.look(concerned.iter().map(|policy| ObjectRef::from_obj(policy.as_ref())));
+        desk.look_at_those(store, |policy| gives_bind || policy.spec.roles.contains(&named));
         self.role_named(&named);
     }
 
@@ -149,15 +148,13 @@ impl Desks {
                 .as_ref()
                 .is_none_or(|status| status.seal.is_none() && !status.phase.is_some_and(RequestPhase::is_final))
         };
-        let found = store.state_filter(|request| is_undecided(request) && concerned(request));
-        desk.look(found.iter().map(|request| ObjectRef::from_obj(request.as_ref())));
+        desk.look_at_those(store, |request| is_undecided(request) && concerned(request));
     }
 
     /// Grants in force of which this is true.
     fn in_force(&self, concerned: impl Fn(&AccessGrant) -> bool) {
         let (desk, store) = &self.grants;
-        let found = store.state_filter(|grant| !has_ended(grant) && concerned(grant));
-        desk.look(found.iter().map(|grant| ObjectRef::from_obj(grant.as_ref())));
+        desk.look_at_those(store, |grant| !has_ended(grant) && concerned(grant));
     }
 
     /// Everything.

@@ -9,7 +9,7 @@ use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::stream::{BoxStream, StreamExt};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
-use kube::{Api, Resource};
+use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
@@ -119,9 +119,16 @@ impl<K: Kind> Desk<K> {
         self.look([ObjectRef::from_obj(object)]);
     }
 
+    /// Those of which this is true, by their names: a store has them in another order each time, and what happens is to be the same each time.
+    pub fn look_at_those(&self, store: &Store<K>, concerned: impl Fn(&K) -> bool) {
+        let mut found = store.state_filter(|object| concerned(object));
+        found.sort_by_cached_key(|object| (object.namespace(), object.name_any()));
+        self.look(found.iter().map(|object| ObjectRef::from_obj(object.as_ref())));
+    }
+
     /// All that there are.
     pub fn look_at_all(&self, store: &Store<K>) {
-        self.look(store.state().iter().map(|object| ObjectRef::from_obj(object.as_ref())));
+        self.look_at_those(store, |_| true);
     }
 }
 

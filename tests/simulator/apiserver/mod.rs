@@ -1,0 +1,225 @@
+//! An API server in memory: as much of Kubernetes' HTTP API as Curfew uses, on a store of its own, in virtual time.
+//!
+//! Where it differs from a real one it is wrong: both pass the same contract tests (`contract.rs`). It has no authentication and no RBAC. What refuses,
+//! delays or breaks calls, and who is told of changes, are its [`Surroundings`].
+
+mod http;
+mod kinds;
+mod store;
+mod watch;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use tokio::sync::watch as news;
+use tokio::time::Instant;
+
+pub use self::http::OPERATOR;
+pub use self::kinds::Kind;
+pub use self::store::{Change, Deleted, Key, Object, Only, Refusal, Store, refusal, written};
+
+/// Who calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Who {
+    /// A replica of the operator, by its number.
+    Replica(usize),
+    /// Anybody else.
+    Another,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    Get,
+    List,
+    Watch,
+    Create,
+    Replace,
+    ReplaceStatus,
+    Patch,
+    Delete,
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub who: Who,
+    pub verb: Verb,
+    /// For lists without a name.
+    pub key: Key,
+    pub dry_run: bool,
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fate {
+    /// So long it is under way before it takes effect.
+    pub there: Duration,
+    /// It is refused before it takes effect.
+    pub refused: Option<u16>,
+    /// So long the answer is under way.
+    pub back: Duration,
+    /// The connection breaks instead of the answer.
+    pub lost: bool,
+}
+
+/// What becomes of what a watch is to tell next.
+#[derive(Clone, Copy, Debug)]
+pub enum Telling {
+    After(Duration),
+    /// Never: the watch stays open, and silent.
+    Never,
+    /// The watch breaks.
+    Broken,
+}
+
+/// What is around the API server.
+pub trait Surroundings: Send + Sync {
+    fn fate(&self, call: &Call) -> Fate;
+    fn telling(&self, who: Who) -> Telling;
+    /// Whether admission lets an object be written.
+    fn admits(&self, store: &Store, call: &Call, object: &Value) -> Result<(), Refusal>;
+    /// Something was stored.
+    fn changed(&self, who: Who, change: &Change, now: DateTime<Utc>);
+    /// A call was answered, or wasn't.
+    fn answered(&self, call: &Call, code: u16);
+}
+
+/// Server time: from a moment on, as fast as virtual time.
+pub struct Time {
+    begun: Instant,
+    base: DateTime<Utc>,
+}
+
+impl Time {
+    pub fn from(base: DateTime<Utc>) -> Self {
+        Self {
+            begun: Instant::now(),
+            base,
+        }
+    }
+
+    pub fn now(&self) -> DateTime<Utc> {
+        self.base + self.begun.elapsed()
+    }
+}
+
+pub struct Server {
+    store: Mutex<Store>,
+    news: news::Sender<u64>,
+    cut_off: news::Sender<BTreeSet<Who>>,
+    time: Arc<Time>,
+    around: Arc<dyn Surroundings>,
+}
+
+impl Server {
+    pub fn new(time: Arc<Time>, around: Arc<dyn Surroundings>) -> Arc<Self> {
+        Arc::new(Self {
+            store: Mutex::default(),
+            news: news::Sender::new(0),
+            cut_off: news::Sender::new(BTreeSet::new()),
+            time,
+            around,
+        })
+    }
+
+    pub fn now(&self) -> DateTime<Utc> {
+        self.time.now()
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at what is stored.
+    pub fn look<T>(&self, look: impl FnOnce(&Store) -> T) -> T {
+        look(&self.store())
+    }
+
+    /// Does something to what is stored, and tells of what has changed.
+    pub fn act<T>(&self, who: Who, act: impl FnOnce(&mut Store, DateTime<Utc>) -> T) -> T {
+        let now = self.now();
+        let mut store = self.store();
+        let before = store.version();
+        let done = act(&mut store, now);
+        let changes = store.since(before).to_vec();
+        let version = store.version();
+        drop(store);
+        for change in &changes {
+            self.around.changed(who, change, now);
+        }
+        if version > before {
+            self.news.send_replace(version);
+        }
+        done
+    }
+
+    /// Tells the newest version.
+    pub fn news(&self) -> news::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    /// From now on this one reaches the API server, or doesn't.
+    pub fn cut_off(&self, who: Who, is_cut_off: bool) {
+        self.cut_off.send_modify(|all| {
+            if is_cut_off {
+                all.insert(who);
+            } else {
+                all.remove(&who);
+            }
+        });
+    }
+
+    /// Returns at once if this one reaches the API server. Else when it does again, with `false`: what was under way is lost.
+    async fn reaches(&self, who: Who) -> bool {
+        let mut cut_off = self.cut_off.subscribe();
+        let is_reached = !cut_off.borrow_and_update().contains(&who);
+        // The sender lives as long as this does.
+        let _ = cut_off.wait_for(|all| !all.contains(&who)).await;
+        is_reached
+    }
+
+    /// Carries out one call that writes or reads an object.
+    fn carry_out(&self, call: &Call, body: Value) -> Result<Value, Refusal> {
+        let key = &call.key;
+        if call.verb == Verb::Create {
+            let admitted = self.around.admits(&self.store(), call, &body);
+            admitted?;
+            if call.dry_run {
+                return Ok(body);
+            }
+        }
+        self.act(call.who, |store, now| match call.verb {
+            Verb::Get => store.find(key).map(taken),
+            Verb::Create => store.create(key, body, now).map(taken),
+            Verb::Replace => store.replace(key, body).map(taken),
+            Verb::ReplaceStatus => store.replace_status(key, &body).map(taken),
+            Verb::Patch => {
+                let mut next = store.find(key)?.as_ref().clone();
+                json_patch::merge(&mut next, &body);
+                store.patch(key, next).map(taken)
+            }
+            Verb::Delete => {
+                let text = |field: &str| body["preconditions"][field].as_str().map(str::to_owned);
+                let only = Only {
+                    uid: text("uid"),
+                    version: text("resourceVersion"),
+                };
+                Ok(match store.delete(key, &only, now)? {
+                    Deleted::Lingers(object) => taken(object),
+                    Deleted::Gone(object) => {
+                        let details = json!({"name": key.name, "uid": object["metadata"]["uid"]});
+                        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+                    }
+                })
+            }
+            Verb::List | Verb::Watch => Err(refusal(405, "MethodNotAllowed", "not a call about one object")),
+        })
+    }
+}
+
+fn taken(object: Object) -> Value {
+    object.as_ref().clone()
+}

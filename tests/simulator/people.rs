@@ -1,0 +1,346 @@
+//! Whom a schedule has: people who ask and decide, as far as the guards let them, and admins who delete and change things. Each thing they do is one call
+//! here, by chance, and says what it was.
+
+use curfew::api::{AccessRequest, Decision, OpenStage, RequestPhase, Verdict, marks};
+use serde_json::{Value, json};
+
+use crate::apiserver::{Key, Kind, Object, Only, Server, Store, Who};
+use crate::auditor::typed;
+use crate::chance::Chance;
+use crate::replica::HOME;
+use crate::weather::Weather;
+
+pub const NAMESPACES: [&str; 2] = ["team-a", "team-b"];
+const REQUESTERS: [&str; 2] = ["alice", "erin"];
+const APPROVERS: [&str; 3] = ["bob", "carol", "dave"];
+const POLICIES: [&str; 2] = ["standard", "strict"];
+
+/// The people of one schedule, with all that they need to act.
+pub struct People<'a> {
+    pub server: &'a Server,
+    pub weather: &'a Weather,
+    pub chance: Chance,
+    asked: usize,
+}
+
+impl<'a> People<'a> {
+    /// With everything there that a cluster has on which Curfew was installed.
+    pub fn new(server: &'a Server, weather: &'a Weather, chance: Chance) -> Self {
+        let mut people = Self { server, weather, chance, asked: 0 };
+        people.make(Kind::Namespace, "", HOME, json!({}));
+        people.make(Kind::Namespace, "", "default", json!({}));
+        for (key, object) in weather.guards.all() {
+            people.make(key.kind, "", &key.name, object.clone());
+        }
+        people.make(Kind::ClusterRole, "", "reader", rules(&["get"]));
+        for namespace in NAMESPACES {
+            people.make(Kind::Namespace, "", namespace, json!({}));
+            people.make(Kind::Role, namespace, "viewer", rules(&["get", "list"]));
+            people.make(Kind::RoleBinding, namespace, "somebody-elses", foreign());
+        }
+        for policy in POLICIES {
+            let spec = people.policy(policy == "strict");
+            people.make(Kind::AccessPolicy, "", policy, json!({"spec": spec}));
+        }
+        people
+    }
+
+    pub fn make(&mut self, kind: Kind, namespace: &str, name: &str, object: Value) {
+        let mut object = object;
+        object["metadata"]["name"] = name.into();
+        let key = Key::new(kind, namespace, name);
+        // It may be there already, or its namespace may be going.
+        let _ = self.act(|store, now| store.create(&key, object, now));
+    }
+
+    fn act<T>(&self, act: impl FnOnce(&mut Store, chrono::DateTime<chrono::Utc>) -> T) -> T {
+        self.server.act(Who::Another, act)
+    }
+
+    fn policy(&mut self, strict: bool) -> Value {
+        let seconds = self.chance.between(20, 240);
+        let sometimes = |yes: bool, one: &str, other: &str| json!(if yes { one } else { other });
+        json!({
+            "requesters": {"users": REQUESTERS},
+            "roles": [{"kind": "ClusterRole", "name": "reader"}, {"kind": "Role", "name": "viewer"}],
+            "namespaces": {"names": NAMESPACES},
+            "maxDuration": "10m", "defaultDuration": format!("{seconds}s"), "requestTTL": format!("{}s", self.chance.between(60, 600)),
+            "approval": {"stages": [{
+                "name": "lead", "approvers": {"users": APPROVERS}, "required": if strict { 2 } else { 1 },
+            }]},
+            "deadMansSwitch": sometimes(self.chance.in_thousand(300), "BestEffort", "Required"),
+            "onPolicyChange": sometimes(self.chance.in_thousand(500), "Revoke", "Keep"),
+            "onRoleChange": sometimes(self.chance.in_thousand(800), "Revoke", "Keep"),
+        })
+    }
+
+    // ---- people who ask and decide -------------------------------------------------------------------------------------
+
+    pub fn asks(&mut self) -> String {
+        self.asked += 1;
+        let (name, namespace) = (format!("fix-{}", self.asked), NAMESPACES[self.chance.below(2)]);
+        let who = REQUESTERS[self.chance.below(2)];
+        let role = if self.chance.in_thousand(500) { ("ClusterRole", "reader") } else { ("Role", "viewer") };
+        let mut spec = json!({
+            "role": {"kind": role.0, "name": role.1}, "policy": POLICIES[self.chance.below(2)],
+            "requester": {"username": who, "uid": "", "groups": []},
+        });
+        if self.chance.in_thousand(700) {
+            spec["duration"] = format!("{}s", self.chance.between(5, 150)).into();
+        }
+        self.make(Kind::AccessRequest, namespace, &name, json!({"spec": spec}));
+        format!("{who} asks: {namespace}/{name}")
+    }
+
+    /// Somebody says something on some request, if the guards let them.
+    pub fn speaks(&mut self) -> String {
+        let who = if self.chance.in_thousand(900) { APPROVERS[self.chance.below(3)] } else { REQUESTERS[self.chance.below(2)] };
+        let verdict = match self.chance.below(20) {
+            0 | 1 => Verdict::Deny,
+            2 | 3 => Verdict::Revoke,
+            _ => Verdict::Approve,
+        };
+        let Some(key) = self.some(Kind::AccessRequest) else { return "nobody to decide on".into() };
+        let said = self.says(&key, who, verdict);
+        format!("{who} says {verdict:?} on {}{}", key.name, if said { "" } else { ", and is refused" })
+    }
+
+    /// Everybody who may approves some request.
+    pub fn approve(&mut self) -> String {
+        let Some(key) = self.some(Kind::AccessRequest) else { return "nobody to approve".into() };
+        for who in APPROVERS {
+            self.says(&key, who, Verdict::Approve);
+        }
+        format!("all approve {}", key.name)
+    }
+
+    pub fn says(&mut self, key: &Key, who: &str, verdict: Verdict) -> bool {
+        let (guards, mut planted) = (&self.weather.guards, None);
+        let said = self.act(|store, _| {
+            let found = store.get(key)?;
+            let request: AccessRequest = typed(&found);
+            let attested = guards.attest(store);
+            let word = word(&request, who, verdict)?;
+            let mut next = found.as_ref().clone();
+            let words: Vec<Decision> = [request.spec.decisions, vec![word.clone()]].concat();
+            next["spec"]["decisions"] = serde_json::to_value(words).ok()?;
+            store.replace(key, next).ok()?;
+            planted = (!attested).then(|| (request.metadata.uid.unwrap_or_default(), word));
+            Some(())
+        });
+        if let Some((request, word)) = planted {
+            self.weather.state().auditor.planted(&request, word);
+        }
+        said.is_some()
+    }
+
+    /// Whoever can while a guard is away puts words into other people's mouths. While they are in force, nobody can.
+    pub fn forges(&mut self) -> String {
+        if self.server.look(|store| self.weather.guards.attest(store)) {
+            return "nobody can forge".into();
+        }
+        let Some(key) = self.some(Kind::AccessRequest) else { return "nothing to forge".into() };
+        for who in APPROVERS {
+            self.says(&key, who, Verdict::Approve);
+        }
+        format!("words are forged on {}", key.name)
+    }
+
+    // ---- admins -------------------------------------------------------------------------------------------------------
+
+    fn some(&mut self, kind: Kind) -> Option<Key> {
+        let all: Vec<Key> = self.server.look(|store| store.all(kind, "").map(|(key, _)| key.clone()).collect());
+        self.chance.one_of(&all).cloned()
+    }
+
+    fn some_binding(&mut self) -> Option<Key> {
+        let is_ours = |(key, object): (&Key, &Object)| {
+            (!object["metadata"]["labels"][marks::GRANT_UID].is_null()).then(|| key.clone())
+        };
+        let all: Vec<Key> = self.server.look(|store| store.all(Kind::RoleBinding, "").filter_map(is_ours).collect());
+        self.chance.one_of(&all).cloned()
+    }
+
+    fn deletes(&self, key: &Key) -> String {
+        let _ = self.act(|store, now| store.delete(key, &Only::default(), now));
+        format!("{:?} {}/{} is deleted", key.kind, key.namespace, key.name)
+    }
+
+    fn edits(&self, key: &Key, edit: impl FnOnce(&mut Value)) -> String {
+        let _ = self.act(|store, _| store.edit(key, edit));
+        format!("{:?} {}/{} is changed", key.kind, key.namespace, key.name)
+    }
+
+    /// An admin does something to what Curfew rests on.
+    pub fn meddle(&mut self) -> String {
+        let kinds = [Kind::AccessRequest, Kind::AccessGrant, Kind::Job, Kind::Service, Kind::IpAddress, Kind::Lease];
+        match self.chance.below(14) {
+            number @ 0..6 => match self.some(kinds[number]) {
+                Some(key) => self.deletes(&key),
+                None => format!("there is no {:?} to delete", kinds[number]),
+            },
+            6 => self.some_binding().map_or_else(String::new, |key| self.deletes(&key)),
+            7 => self.some_binding().map_or_else(String::new, |key| {
+                self.edits(&key, |binding| binding["metadata"]["finalizers"] = json!(["example.com/hold"]))
+            }),
+            8 => self.some_binding().map_or_else(String::new, |key| {
+                self.edits(&key, |binding| binding["metadata"]["labels"] = json!({}))
+            }),
+            9 => self.plants(),
+            10 => self.changes_role(),
+            11 => self.changes_policy(),
+            12 => self.takes_lease(),
+            _ => self.holds_request(),
+        }
+    }
+
+    /// A binding with all of Curfew's marks that no grant explains.
+    fn plants(&mut self) -> String {
+        let namespace = NAMESPACES[self.chance.below(2)];
+        let uid = format!("11111111-1111-4111-8111-{:012x}", self.chance.between(1, 1 << 40));
+        let mut binding = foreign();
+        binding["metadata"]["labels"] = json!({marks::GRANT_UID: uid});
+        binding["metadata"]["annotations"] =
+            json!({marks::GRANT: "nothing", marks::DEADLINE: "2090-01-01T00:00:00Z", marks::REQUEST: "team-a/nothing"});
+        let name = format!("{}{uid}", marks::BINDING_PREFIX);
+        self.make(Kind::RoleBinding, namespace, &name, binding);
+        format!("a binding is planted: {namespace}/{name}")
+    }
+
+    fn changes_role(&mut self) -> String {
+        let namespace = NAMESPACES[self.chance.below(2)];
+        let key = [Key::new(Kind::ClusterRole, "", "reader"), Key::new(Kind::Role, namespace, "viewer")][self.chance.below(2)].clone();
+        if self.chance.in_thousand(300) {
+            self.deletes(&key);
+            self.make(key.kind, &key.namespace, &key.name, rules(&["get"]));
+            return format!("{} is made anew", key.name);
+        }
+        let verbs = [["get"].as_slice(), &["get", "list"], &["get", "list", "watch"]][self.chance.below(3)];
+        self.edits(&key, |role| role["rules"] = rules(verbs)["rules"].take())
+    }
+
+    fn changes_policy(&mut self) -> String {
+        let name = POLICIES[self.chance.below(2)];
+        let key = Key::new(Kind::AccessPolicy, "", name);
+        let spec = self.policy(name == "strict");
+        if self.chance.in_thousand(300) {
+            self.deletes(&key);
+            self.make(key.kind, "", name, json!({"spec": spec}));
+            return format!("the policy {name} is made anew");
+        }
+        self.edits(&key, |policy| policy["spec"] = spec)
+    }
+
+    fn takes_lease(&mut self) -> String {
+        let Some(key) = self.some(Kind::Lease) else { return "there is no Lease".into() };
+        let holder = if self.chance.in_thousand(500) { json!("somebody") } else { Value::Null };
+        self.edits(&key, |lease| lease["spec"]["holderIdentity"] = holder)
+    }
+
+    /// A request is deleted, and a finalizer holds it; or the finalizers that hold one are taken off.
+    fn holds_request(&mut self) -> String {
+        let Some(key) = self.some(Kind::AccessRequest) else { return "there is no request".into() };
+        let held = self.server.look(|store| store.get(&key).is_some_and(|request| !request["metadata"]["finalizers"].is_null()));
+        if held {
+            return self.edits(&key, |request| request["metadata"]["finalizers"] = Value::Null);
+        }
+        self.edits(&key, |request| request["metadata"]["finalizers"] = json!(["example.com/hold"]));
+        self.deletes(&key)
+    }
+
+    /// A guard goes, or says something else.
+    pub fn breaks_guard(&mut self) -> String {
+        let guards = self.weather.guards.all();
+        let (key, _) = &guards[self.chance.below(guards.len())];
+        if key.kind != Kind::Definition && self.chance.in_thousand(500) {
+            return self.deletes(key);
+        }
+        let more = self.chance.between(1, 1 << 30);
+        self.edits(key, |guard| guard["spec"]["matchConstraints"] = json!({"excluded": more}))
+    }
+
+    /// All guards are as they are shipped again.
+    pub fn restores_guards(&mut self) -> String {
+        for (key, shipped) in self.weather.guards.all() {
+            self.make(key.kind, "", &key.name, shipped.clone());
+            self.edits(key, |guard| guard["spec"] = shipped["spec"].clone());
+        }
+        "the guards are restored".into()
+    }
+
+    /// A namespace goes; it is made again later.
+    pub fn deletes_namespace(&mut self) -> String {
+        let name = NAMESPACES[self.chance.below(2)];
+        self.deletes(&Key::new(Kind::Namespace, "", name))
+    }
+
+    pub fn restores_namespaces(&mut self) -> String {
+        for namespace in NAMESPACES {
+            self.make(Kind::Namespace, "", namespace, json!({}));
+            self.make(Kind::Role, namespace, "viewer", rules(&["get", "list"]));
+        }
+        "the namespaces are there".into()
+    }
+
+    /// All that was left half done is done: nothing of other people's holds anything any more.
+    pub fn lets_go(&mut self) {
+        let held: Vec<Key> = self.server.look(|store| {
+            let held = store.everything().filter(|(_, object)| !object["metadata"]["finalizers"].is_null());
+            held.filter(|(key, _)| key.kind == Kind::AccessRequest).map(|(key, _)| key.clone()).collect()
+        });
+        for key in held {
+            self.edits(&key, |object| object["metadata"]["finalizers"] = Value::Null);
+        }
+    }
+}
+
+/// A word as admission lets it be stored. `None`: it doesn't.
+fn word(request: &AccessRequest, who: &str, verdict: Verdict) -> Option<Decision> {
+    let status = request.status.clone().unwrap_or_default();
+    let requester = request.spec.requester.as_ref().map(|requester| requester.username.as_str());
+    let is_over = status.phase.is_some_and(RequestPhase::is_final) || request.metadata.deletion_timestamp.is_some();
+    let is_own = verdict != Verdict::Revoke && requester == Some(who);
+    let is_too_late = verdict != Verdict::Revoke && status.seal.is_some();
+    if is_over || is_own || is_too_late {
+        return None;
+    }
+    let offer = status.offer.map(|offer| offer.digest).unwrap_or_default();
+    let revokers = status.revokers.unwrap_or_default();
+    let is = |name: &String| name == who;
+    let via: Vec<String> = match verdict {
+        Verdict::Revoke if requester == Some(who) => vec![marks::VIA_REQUESTER.to_owned()],
+        Verdict::Approve => {
+            let open = status.open.iter().filter(|OpenStage { users, .. }| users.iter().any(is));
+            open.map(|OpenStage { stage, .. }| format!("{stage}/User:{who}")).collect()
+        }
+        Verdict::Deny | Verdict::Revoke => {
+            let lets_in = revokers.users.iter().any(is);
+            lets_in.then(|| format!("{}/User:{who}", marks::VIA_ANY_STAGE)).into_iter().collect()
+        }
+    };
+    let is_about_nothing = verdict != Verdict::Revoke && offer.is_empty();
+    let mut before = request.spec.decisions.iter();
+    let is_repeated = before.any(|said| said.username == who && said.verdict == verdict && said.offer == offer);
+    (!via.is_empty() && !is_about_nothing && !is_repeated).then(|| Decision {
+        verdict,
+        username: who.to_owned(),
+        uid: String::new(),
+        via,
+        comment: None,
+        offer,
+        code: None,
+        direct: false,
+    })
+}
+
+fn rules(verbs: &[&str]) -> Value {
+    json!({"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": verbs}]})
+}
+
+fn foreign() -> Value {
+    json!({
+        "metadata": {},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "frank"}],
+    })
+}

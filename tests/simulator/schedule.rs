@@ -1,0 +1,397 @@
+//! One schedule: a cluster, its people, bad weather for a while, and then good. What is wrong at any moment ends it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta};
+use curfew::api::Verdict;
+use curfew::core::grant;
+use curfew::core::invariants::unfinished;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::apiserver::{Key, Kind, Server, Time};
+use crate::auditor::{Seen, delta};
+use crate::chance::Chance;
+use crate::kube_controllers;
+use crate::people::People;
+use crate::replica::{BEGINS, Replica};
+use crate::weather::{Storm, Weather};
+
+/// How often it is looked whether something should have happened.
+const TICK: Duration = Duration::from_millis(250);
+/// The longest that a replica or kube-controller-manager is away.
+const AWAY: Duration = Duration::from_secs(40);
+/// A Lease that nobody holds any more is taken after so long.
+const LEASE: Duration = Duration::from_secs(30);
+/// All that was asked for has ended so long after the storm: no access and no waiting is longer.
+const LONGEST: Duration = Duration::from_secs(15 * 60);
+
+/// What came of a schedule.
+pub struct Outcome {
+    pub seed: u64,
+    pub wrong: Vec<String>,
+    /// All that happened, as a number: the same for the same seed.
+    pub trace: u64,
+    pub told: Vec<String>,
+    pub seen: Seen,
+    pub faults: Vec<(&'static str, u64)>,
+    pub calls: u64,
+    /// So long it lasted, in virtual time.
+    pub lasted: Duration,
+}
+
+/// Plays the schedule of a seed.
+pub fn play(seed: u64, tells: bool) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let outcome = runtime.block_on(Schedule::play(seed, tells));
+    // What is left of killed replicas waits for what won't come.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// What is set right again later.
+enum Undo {
+    Start(usize, bool),
+    Resume(usize),
+    Reconnect(usize),
+    Guards,
+    Namespaces,
+}
+
+struct Schedule<'a> {
+    server: &'a Arc<Server>,
+    weather: &'a Weather,
+    people: People<'a>,
+    chance: Chance,
+    replicas: Vec<Replica>,
+    stalls: watch::Sender<bool>,
+    stalled_until: Instant,
+    undone: Vec<(Instant, Undo)>,
+}
+
+impl Schedule<'_> {
+    async fn play(seed: u64, tells: bool) -> Outcome {
+        let mut chance = Chance::new(seed);
+        let begun = Instant::now();
+        let base = DateTime::from_timestamp_millis(1_800_000_000_000 + i64::try_from(chance.between(0, 60_000)).unwrap()).unwrap();
+        let time = Arc::new(Time::from(base));
+        let weather = Arc::new(Weather::new(Arc::clone(&time), chance.fork(), tells));
+        let server = Server::new(time, Arc::clone(&weather) as _);
+        let stalls = watch::Sender::new(false);
+        let kube = kube_controllers::work(Arc::clone(&server), stalls.subscribe(), chance.fork());
+        let kube = tokio::spawn(kube);
+        let mut schedule = Schedule {
+            people: People::new(&server, &weather, chance.fork()),
+            server: &server,
+            weather: &weather,
+            replicas: (0..1 + chance.below(2)).map(|number| Replica::new(number, Arc::clone(&server))).collect(),
+            chance,
+            stalls,
+            stalled_until: begun,
+            undone: vec![],
+        };
+        let done = schedule.all().await;
+        kube.abort();
+        let state = &mut *weather.state();
+        if let Err(wrong) = done {
+            state.auditor.is_wrong(Some(wrong));
+        }
+        Outcome {
+            seed,
+            wrong: state.auditor.wrong().to_vec(),
+            trace: state.trace(),
+            told: state.told().to_vec(),
+            seen: state.auditor.seen,
+            faults: state.faults.iter().map(|(fault, times)| (*fault, *times)).collect(),
+            calls: state.calls,
+            lasted: begun.elapsed(),
+        }
+    }
+
+    async fn all(&mut self) -> Result<(), String> {
+        for replica in &mut self.replicas {
+            replica.start(true);
+            self.weather.state().auditor.hinders(replica.who(), self.server.now() + delta(BEGINS));
+        }
+        self.passes(Duration::from_secs(6)).await?;
+        self.storm().await?;
+        self.clears().await?;
+        self.everything_has_ended().await?;
+        self.access_is_given_and_ends().await?;
+        self.ends().await
+    }
+
+    // ---- time passes ----------------------------------------------------------------------------------------------------
+
+    /// So much time passes, and nobody does anything.
+    async fn passes(&mut self, length: Duration) -> Result<(), String> {
+        let until = Instant::now() + length;
+        while Instant::now() < until {
+            sleep(TICK.min(until - Instant::now())).await;
+            self.looks().await?;
+        }
+        Ok(())
+    }
+
+    /// Looks whether all is as it should be.
+    async fn looks(&mut self) -> Result<(), String> {
+        let now = self.server.now();
+        for replica in &mut self.replicas {
+            if let Some(wrong) = replica.ended().await {
+                return Err(wrong);
+            }
+        }
+        let auditor = &mut self.weather.state().auditor;
+        auditor.look(now);
+        match auditor.wrong().first() {
+            // It is kept there.
+            Some(_) => Err("so it was stopped".to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    fn tell(&self, what: String) {
+        self.weather.tell(|| what);
+    }
+
+    // ---- bad weather ---------------------------------------------------------------------------------------------------
+
+    async fn storm(&mut self) -> Result<(), String> {
+        let (calls, watches) = [(0, 0), (5, 5), (20, 10), (100, 30)][self.chance.below(4)];
+        self.weather.state().storm = Storm { calls, watches };
+        let until = Instant::now() + Duration::from_secs(self.chance.between(60, 240));
+        let what = self.people.asks();
+        self.tell(what);
+        while Instant::now() < until {
+            let pause = self.chance.mostly_short(Duration::from_secs(6));
+            self.passes(pause).await?;
+            self.undo();
+            let what = self.happens();
+            self.tell(what);
+        }
+        Ok(())
+    }
+
+    /// Something happens.
+    fn happens(&mut self) -> String {
+        let unsettled = self.server.now() + delta(Duration::from_secs(10));
+        self.weather.state().auditor.unsettles(unsettled);
+        match self.chance.below(100) {
+            0..12 => self.people.asks(),
+            12..45 => self.people.speaks(),
+            45..60 => self.people.approve(),
+            60..64 => self.people.forges(),
+            64..76 => self.people.meddle(),
+            76..90 => self.befalls_replica(),
+            90..94 => {
+                self.later(Undo::Guards);
+                self.people.breaks_guard()
+            }
+            94..96 => {
+                self.server.act(crate::apiserver::Who::Another, |store, _| store.compact());
+                "what was before is forgotten".into()
+            }
+            96..98 => self.kube_stalls(),
+            98 => {
+                self.later(Undo::Namespaces);
+                self.people.deletes_namespace()
+            }
+            _ => {
+                let number = self.chance.below(self.replicas.len());
+                let ahead = TimeDelta::milliseconds(i64::try_from(self.chance.between(0, 80_000)).unwrap_or_default() - 40_000);
+                self.replicas[number].set_clock(ahead);
+                format!("the clock of replica {number} is {} s ahead", ahead.num_seconds())
+            }
+        }
+    }
+
+    /// Something is set right, some time from now.
+    fn later(&mut self, what: Undo) -> Duration {
+        let length = self.chance.mostly_short(AWAY) + TICK;
+        self.undone.push((Instant::now() + length, what));
+        length
+    }
+
+    fn befalls_replica(&mut self) -> String {
+        let number = self.chance.below(self.replicas.len());
+        let is_taken = |undo: &Undo| {
+            matches!(undo, Undo::Start(it, _) | Undo::Resume(it) | Undo::Reconnect(it) if *it == number)
+        };
+        if self.undone.iter().any(|(_, undo)| is_taken(undo)) {
+            return format!("nothing befalls replica {number}");
+        }
+        let what = self.chance.below(6);
+        let undo = match what {
+            0..3 => Undo::Start(number, self.chance.in_thousand(500)),
+            3 | 4 => Undo::Resume(number),
+            _ => Undo::Reconnect(number),
+        };
+        let length = self.later(undo);
+        let replica = &mut self.replicas[number];
+        let told = match what {
+            0 | 1 => {
+                replica.kill();
+                "killed"
+            }
+            2 => {
+                replica.tell_to_end();
+                "told to end"
+            }
+            3 | 4 => {
+                replica.pause(true);
+                "paused"
+            }
+            _ => {
+                self.server.cut_off(replica.who(), true);
+                "cut off"
+            }
+        };
+        self.hinders(number, length);
+        format!("replica {number} is {told} for {length:?}")
+    }
+
+    /// A replica is away for so long, and needs some time to find its way again.
+    fn hinders(&self, number: usize, length: Duration) {
+        let back = self.server.now() + delta(length + BEGINS + LEASE);
+        let auditor = &mut self.weather.state().auditor;
+        auditor.hinders(self.replicas[number].who(), back);
+        auditor.unsettles(back);
+    }
+
+    fn kube_stalls(&mut self) -> String {
+        let length = self.chance.mostly_short(2 * AWAY);
+        self.stalled_until = Instant::now() + length;
+        self.stalls.send_replace(true);
+        let until = self.server.now() + delta(length + TICK * 2);
+        self.weather.state().auditor.hinders_kube(until);
+        format!("kube-controller-manager stalls for {length:?}")
+    }
+
+    /// Sets right what it is time for.
+    fn undo(&mut self) {
+        let now = Instant::now();
+        if self.stalled_until <= now {
+            self.stalls.send_replace(false);
+        }
+        let (due, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.undone).into_iter().partition(|(at, _)| *at <= now);
+        self.undone = left;
+        for (_, undo) in due {
+            self.sets_right(undo);
+        }
+    }
+
+    fn sets_right(&mut self, undo: Undo) {
+        let what = match undo {
+            Undo::Start(number, anew) => {
+                self.replicas[number].kill();
+                self.replicas[number].start(anew);
+                format!("replica {number} starts")
+            }
+            Undo::Resume(number) => {
+                self.replicas[number].pause(false);
+                format!("replica {number} goes on")
+            }
+            Undo::Reconnect(number) => {
+                self.server.cut_off(self.replicas[number].who(), false);
+                format!("replica {number} is reached again")
+            }
+            Undo::Guards => self.people.restores_guards(),
+            Undo::Namespaces => self.people.restores_namespaces(),
+        };
+        self.tell(what);
+    }
+
+    // ---- good weather --------------------------------------------------------------------------------------------------
+
+    /// From now on nothing goes wrong, and nobody does anything that they aren't asked to.
+    async fn clears(&mut self) -> Result<(), String> {
+        self.tell("the weather clears".into());
+        self.weather.state().storm = Storm::default();
+        for (_, undo) in std::mem::take(&mut self.undone) {
+            self.sets_right(undo);
+        }
+        self.stalls.send_replace(false);
+        self.people.restores_guards();
+        self.people.lets_go();
+        for replica in &self.replicas {
+            replica.set_clock(TimeDelta::zero());
+        }
+        self.weather.state().auditor.unsettles(self.server.now() + delta(Duration::from_secs(75)));
+        self.passes(Duration::from_secs(90)).await?;
+        let not_ready = self.replicas.iter().find(|replica| !replica.is_ready());
+        match not_ready {
+            Some(replica) => Err(format!("replica {} isn't ready although all is well", replica.number)),
+            None => Ok(()),
+        }
+    }
+
+    async fn everything_has_ended(&mut self) -> Result<(), String> {
+        let until = Instant::now() + LONGEST;
+        while Instant::now() < until && !self.is_over() {
+            self.passes(Duration::from_secs(5)).await?;
+        }
+        let open = unfinished(self.weather.state().auditor.world());
+        if open.is_empty() { Ok(()) } else { Err(open.join("; ")) }
+    }
+
+    fn is_over(&self) -> bool {
+        let state = self.weather.state();
+        let world = state.auditor.world();
+        let requests = world.requests.iter().all(|request| {
+            let phase = request.status.as_ref().and_then(|status| status.phase);
+            phase.is_some_and(curfew::api::RequestPhase::is_final)
+        });
+        requests && world.grants.iter().all(grant::has_ended)
+    }
+
+    /// After all that, Curfew does what it is for.
+    async fn access_is_given_and_ends(&mut self) -> Result<(), String> {
+        self.people.restores_namespaces();
+        self.people.make(Kind::ClusterRole, "", "last", json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]}));
+        self.people.make(Kind::AccessPolicy, "", "last", json!({"spec": {
+            "requesters": {"users": ["zoe"]}, "roles": [{"kind": "ClusterRole", "name": "last"}], "namespaces": {"names": ["team-a"]},
+            "maxDuration": "1m", "approval": {"stages": [{"name": "lead", "approvers": {"users": ["bob"]}}]}, "deadMansSwitch": "BestEffort",
+        }}));
+        let request = Key::new(Kind::AccessRequest, "team-a", "last");
+        self.people.make(request.kind, &request.namespace, &request.name, json!({"spec": {
+            "role": {"kind": "ClusterRole", "name": "last"}, "policy": "last", "duration": "20s",
+            "requester": {"username": "zoe", "uid": "", "groups": []},
+        }}));
+        self.until(&request, "/status/offer/digest", None, Duration::from_secs(10)).await?;
+        if !self.people.says(&request, "bob", Verdict::Approve) {
+            return Err("the last request can't be approved".into());
+        }
+        self.until(&request, "/status/phase", Some("Active"), Duration::from_secs(20)).await?;
+        self.until(&request, "/status/phase", Some("Expired"), Duration::from_secs(30)).await
+    }
+
+    /// Until something stands there in an object.
+    async fn until(&mut self, key: &Key, place: &str, text: Option<&str>, limit: Duration) -> Result<(), String> {
+        let until = Instant::now() + limit;
+        loop {
+            let found = self.server.look(|store| store.get(key));
+            let there = found.as_ref().and_then(|object| object.pointer(place)?.as_str().map(str::to_owned));
+            if there.is_some() && (text.is_none() || there.as_deref() == text) {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                let status = found.map(|object| object["status"].to_string());
+                return Err(format!("{place} of {} isn't {text:?} after {limit:?}: {status:?}", key.name));
+            }
+            self.passes(TICK).await?;
+        }
+    }
+
+    /// All replicas end when they are told to.
+    async fn ends(&mut self) -> Result<(), String> {
+        self.replicas.iter_mut().for_each(Replica::tell_to_end);
+        self.passes(Duration::from_secs(25)).await?;
+        match self.replicas.iter().find(|replica| replica.is_there()) {
+            Some(replica) => Err(format!("replica {} doesn't end", replica.number)),
+            None => Ok(()),
+        }
+    }
+}
+
