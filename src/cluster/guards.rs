@@ -14,7 +14,7 @@ use futures::StreamExt;
 use futures::future::try_join_all;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::{ApiResource, DynamicObject, PostParams};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client};
 use tokio::sync::watch;
 
 use self::shelf::{Shelf, Told};
@@ -61,6 +61,17 @@ pub struct Guards {
 pub struct Seen {
     shipped: Arc<Vec<Shipped>>,
     marks: Vec<Mark>,
+    epoch: String,
+}
+
+impl Seen {
+    fn new(shipped: Arc<Vec<Shipped>>, marks: Vec<Mark>) -> Self {
+        Self {
+            epoch: guard::epoch(&marks),
+            shipped,
+            marks,
+        }
+    }
 }
 
 impl PartialEq for Seen {
@@ -84,7 +95,7 @@ impl Guards {
 
     /// How they stand, as far as the watches have shown. The brake is looked at last: it is pulled before another guard is shown.
     pub fn standing(&self) -> Standing {
-        let epoch = self.seen.borrow().as_ref().map(|seen| guard::epoch(&seen.marks));
+        let epoch = self.seen.borrow().as_ref().map(|seen| seen.epoch.clone());
         let in_force = epoch.is_some() && !self.brakes.is_pulled(Puller::Guards);
         Standing { epoch, in_force }
     }
@@ -95,7 +106,12 @@ impl Guards {
     /// # Errors
     /// When the read failed.
     pub async fn afresh(&self) -> Result<Standing, CallError> {
-        let Some(Seen { shipped, marks }) = self.seen.borrow().clone() else {
+        let Some(Seen {
+            shipped,
+            marks,
+            epoch: _,
+        }) = self.seen.borrow().clone()
+        else {
             return Ok(Standing::UNSEEN);
         };
         let read = self.reads.ask((), read(self.client.clone())).await?;
@@ -161,7 +177,7 @@ impl Guards {
                         trial = Some(Box::pin(self.prove(settles)));
                         tried = Some(marks.clone());
                     }
-                    self.show(Seen { shipped: Arc::clone(&shipped), marks });
+                    self.show(Seen::new(Arc::clone(&shipped), marks));
                 }
                 () = ended(&mut trial) => {
                     trial = None;
@@ -341,7 +357,7 @@ fn attesting() -> impl Iterator<Item = (GuardKind, String)> {
 }
 
 fn requests_definition() -> String {
-    format!("{}.{}", AccessRequest::plural(&()), AccessRequest::group(&()))
+    guard::definition_name::<AccessRequest>()
 }
 
 /// The marks of what [`is_read_afresh`]. Each by its name: an API server answers a list from its cache, and waits until that is fresh. Metadata is enough.

@@ -4,14 +4,17 @@
 //! that somebody else makes. Knows nothing of how guards are read, watched or tried.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::facts::Brake;
 use super::offer::sha256;
-use crate::api;
+use crate::api::{self, AccessGrant, AccessPolicy, AccessRequest};
 
 mod foreign;
 
@@ -118,7 +121,7 @@ pub fn shipped(operator: &str, stamps: bool) -> Result<Vec<Shipped>, serde_json:
     for guard in &mut all {
         name_operator(&mut guard.spec, operator);
     }
-    for definition in api::definitions() {
+    for definition in &*DEFINITIONS {
         all.push(Shipped {
             kind: GuardKind::CustomResourceDefinition,
             name: definition.metadata.name.clone().unwrap_or_default(),
@@ -128,12 +131,21 @@ pub fn shipped(operator: &str, stamps: bool) -> Result<Vec<Shipped>, serde_json:
     Ok(all)
 }
 
+/// Schemas take a while to make, and are always the same.
+static DEFINITIONS: LazyLock<[CustomResourceDefinition; 3]> = LazyLock::new(api::definitions);
+
 /// The names of Curfew's CustomResourceDefinitions.
-pub fn definition_names() -> Vec<String> {
-    api::definitions()
-        .into_iter()
-        .filter_map(|definition| definition.metadata.name)
-        .collect()
+pub fn definition_names() -> [String; 3] {
+    [
+        definition_name::<AccessPolicy>(),
+        definition_name::<AccessRequest>(),
+        definition_name::<AccessGrant>(),
+    ]
+}
+
+/// The name of a kind's definition.
+pub fn definition_name<K: Resource<DynamicType = ()>>() -> String {
+    format!("{}.{}", K::plural(&()), K::group(&()))
 }
 
 fn name_operator(value: &mut Value, operator: &str) {

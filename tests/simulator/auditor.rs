@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use curfew::api::{AccessRequest, Decision};
+use curfew::api::{AccessGrant, AccessRequest, Decision, marks};
 use curfew::core::binding;
 use curfew::core::grant::{self, GrantUid};
 use curfew::core::invariants::{World, touched, unfinished, violated, violated_by};
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Resource;
 use serde::de::DeserializeOwned;
 
@@ -22,8 +23,14 @@ const GRACE: TimeDelta = TimeDelta::seconds(78);
 /// What isn't finished so long after all is well will never be.
 const SETTLED: TimeDelta = TimeDelta::seconds(45);
 
+/// How often it is looked what isn't finished.
+const SOMETIMES: TimeDelta = TimeDelta::seconds(2);
+/// Longer than any schedule: how late a binding may be is this module's own matter.
+const LONG: TimeDelta = TimeDelta::days(3650);
+
 pub struct Auditor {
     world: World,
+    looked: DateTime<Utc>,
     /// Until when each replica may be late, through no fault of its own.
     hindered: BTreeMap<Who, DateTime<Utc>>,
     /// Until when kube-controller-manager may be.
@@ -48,6 +55,18 @@ pub struct Seen {
     pub refused_requests: u64,
 }
 
+impl Seen {
+    fn count(&mut self, before: &World, after: &World) {
+        let more = |is: usize, was: usize| u64::try_from(is.saturating_sub(was)).unwrap_or_default();
+        self.granted += more(after.grants.len(), before.grants.len());
+        self.bound += more(after.bindings.len(), before.bindings.len());
+        let ended = |world: &World| world.grants.iter().filter(|grant| grant::has_ended(grant)).count();
+        self.ended += more(ended(after), ended(before));
+        let refused = |world: &World| world.requests.iter().filter(|request| is_refused(request)).count();
+        self.refused_requests += more(refused(after), refused(before));
+    }
+}
+
 impl Auditor {
     pub fn new(now: DateTime<Utc>) -> Self {
         Self {
@@ -58,6 +77,7 @@ impl Auditor {
                 bindings: vec![],
                 policies: vec![],
             },
+            looked: now,
             hindered: BTreeMap::new(),
             kube_hindered: now,
             unsettled: now,
@@ -86,11 +106,6 @@ impl Auditor {
         *known = until.max(*known);
     }
 
-    /// This replica is hindered no longer than until then, whatever was before.
-    pub fn hinders_only(&mut self, who: Who, until: DateTime<Utc>) {
-        self.hindered.insert(who, until);
-    }
-
     pub fn hinders_kube(&mut self, until: DateTime<Utc>) {
         self.kube_hindered = self.kube_hindered.max(until);
     }
@@ -105,50 +120,97 @@ impl Auditor {
         self.planted.push((request.to_owned(), word));
     }
 
-    /// Something was stored.
+    /// Something was stored. What must hold is looked at where it happened: of everything, [`Self::holds_of_all`].
     pub fn changed(&mut self, who: Who, change: &Change, now: DateTime<Utc>) {
-        let world = &mut self.world;
-        let before = match change.key.kind {
-            Kind::AccessRequest | Kind::AccessGrant | Kind::RoleBinding | Kind::AccessPolicy => world.clone(),
-            _ => return,
-        };
-        world.now = now;
+        if !matches!(
+            change.key.kind,
+            Kind::AccessRequest | Kind::AccessGrant | Kind::RoleBinding | Kind::AccessPolicy
+        ) {
+            return;
+        }
+        let request = self.about(change);
+        let before = self.part(request.as_deref(), change);
+        self.world.now = now;
         match change.key.kind {
-            Kind::AccessRequest => store(&mut world.requests, change),
-            Kind::AccessGrant => store(&mut world.grants, change),
-            Kind::RoleBinding => store(&mut world.bindings, change),
-            _ => store(&mut world.policies, change),
+            Kind::AccessRequest => store(&mut self.world.requests, change),
+            Kind::AccessGrant => store(&mut self.world.grants, change),
+            Kind::RoleBinding => store(&mut self.world.bindings, change),
+            _ => store(&mut self.world.policies, change),
         }
-        self.count(&before);
-        let mut wrong = violated(&self.world, TimeDelta::days(3650));
-        wrong.extend(violated_by(&before, &self.world));
+        let after = self.part(request.as_deref(), change);
+        self.seen.count(&before, &after);
+        let mut wrong = violated(&after, LONG);
+        wrong.extend(violated_by(&before, &after));
         if matches!(who, Who::Replica(_)) {
-            wrong.extend(touched(&before, &self.world));
+            wrong.extend(touched(&before, &after));
         }
-        wrong.extend(self.rests_on_planted(&before));
+        wrong.extend(self.rests_on_planted(&before, &after));
         self.wrong.extend(wrong.into_iter().map(|wrong| format!("{who:?}: {wrong}")));
-        self.look(now);
+        self.late(now);
     }
 
-    fn count(&mut self, before: &World) {
-        let more = |is: usize, was: usize| u64::try_from(is.saturating_sub(was)).unwrap_or_default();
-        self.seen.granted += more(self.world.grants.len(), before.grants.len());
-        self.seen.bound += more(self.world.bindings.len(), before.bindings.len());
-        let ended = |world: &World| world.grants.iter().filter(|grant| grant::has_ended(grant)).count();
-        self.seen.ended += more(ended(&self.world), ended(before));
-        let over = |world: &World| world.requests.iter().filter(|request| is_refused(request)).count();
-        self.seen.refused_requests += more(over(&self.world), over(before));
+    /// The uid of the request that a change is about.
+    fn about(&self, change: &Change) -> Option<String> {
+        let object = change.after.as_ref().or(change.before.as_ref())?;
+        let uid = match change.key.kind {
+            Kind::AccessRequest => object["metadata"]["uid"].as_str(),
+            Kind::AccessGrant => object["spec"]["request"]["uid"].as_str(),
+            Kind::RoleBinding => {
+                let uid = object["metadata"]["uid"].as_str();
+                let marked = object["metadata"]["labels"][marks::GRANT_UID].as_str();
+                let is_its = |grant: &&AccessGrant| {
+                    let mut recorded = grant.status.iter().flat_map(|status| &status.bindings);
+                    recorded.any(|binding| Some(binding.uid.as_str()) == uid) || grant.metadata.uid.as_deref() == marked
+                };
+                self.world.grants.iter().find(is_its).map(|grant| grant.spec.request.uid.as_str())
+            }
+            _ => None,
+        };
+        uid.map(str::to_owned)
+    }
+
+    /// The part of the world that belongs to a request, with all policies, and the binding that is changing.
+    fn part(&self, request: Option<&str>, change: &Change) -> World {
+        let World {
+            now,
+            requests,
+            grants,
+            bindings,
+            policies,
+        } = &self.world;
+        let grants: Vec<_> = grants.iter().filter(|grant| Some(grant.spec.request.uid.as_str()) == request).cloned().collect();
+        let belongs = |found: &&RoleBinding| {
+            let uid = found.metadata.uid.as_ref();
+            let marked = binding::marked(found);
+            let mut recorded = grants.iter().flat_map(|grant| &grant.status).flat_map(|status| &status.bindings);
+            let mut grants = grants.iter();
+            (change.key.kind == Kind::RoleBinding && is_it(*found, change))
+                || recorded.any(|binding| Some(&binding.uid) == uid)
+                || (marked.is_some() && grants.any(|grant| GrantUid::of(grant) == marked))
+        };
+        World {
+            now: *now,
+            requests: requests.iter().filter(|found| found.metadata.uid.as_deref() == request).cloned().collect(),
+            bindings: bindings.iter().filter(belongs).cloned().collect(),
+            policies: policies.clone(),
+            grants,
+        }
+    }
+
+    /// All that must hold of everything at once.
+    pub fn holds_of_all(&mut self) {
+        self.wrong.extend(violated(&self.world, LONG));
     }
 
     /// That no grant is sealed that rests on a word which nobody attested.
-    fn rests_on_planted(&self, before: &World) -> Option<String> {
-        self.world.requests.iter().find_map(|request| {
+    fn rests_on_planted(&self, before: &World, after: &World) -> Option<String> {
+        after.requests.iter().find_map(|request| {
             let seal = request.status.as_ref()?.seal.as_ref()?;
             let was = before.requests.iter().find(|was| was.metadata.uid == request.metadata.uid);
             if was.and_then(|was| was.status.as_ref()).is_some_and(|was| was.seal.is_some()) {
                 return None;
             }
-            let grant = self.world.grants.iter().find(|grant| GrantUid::of(grant) == Some(GrantUid::new(&seal.uid)))?;
+            let grant = after.grants.iter().find(|grant| GrantUid::of(grant) == Some(GrantUid::new(&seal.uid)))?;
             let uid = request.metadata.uid.as_deref()?;
             let planted = self.planted.iter().find(|(about, word)| about == uid && grant.spec.decisions.contains(word));
             planted.map(|(_, word)| format!("I2: a word of {:?} counted that no guard attested", word.username))
@@ -158,8 +220,11 @@ impl Auditor {
     /// Looks at what should have happened by now.
     pub fn look(&mut self, now: DateTime<Utc>) {
         self.world.now = now;
-        let late = self.late(now);
-        self.wrong.extend(late);
+        self.late(now);
+        if now - self.looked < SOMETIMES {
+            return;
+        }
+        self.looked = now;
         let open = unfinished(&self.world);
         self.open.retain(|what, _| open.contains(what));
         for what in open {
@@ -170,7 +235,12 @@ impl Auditor {
         }
     }
 
-    fn late(&self, now: DateTime<Utc>) -> Option<String> {
+    fn late(&mut self, now: DateTime<Utc>) {
+        let late = self.is_late(now);
+        self.wrong.extend(late);
+    }
+
+    fn is_late(&self, now: DateTime<Utc>) -> Option<String> {
         let soonest = self.hindered.values().min().copied().unwrap_or(DateTime::<Utc>::MAX_UTC);
         self.world.bindings.iter().find_map(|found| {
             let uid = binding::marked(found)?;
@@ -193,12 +263,13 @@ fn is_refused(request: &AccessRequest) -> bool {
     status.is_some_and(|status| status.seal.is_none() && status.phase.is_some_and(curfew::api::RequestPhase::is_final))
 }
 
+fn is_it<K: Resource>(found: &K, change: &Change) -> bool {
+    found.meta().name.as_ref() == Some(&change.key.name)
+        && found.meta().namespace.as_deref().unwrap_or_default() == change.key.namespace
+}
+
 fn store<K: Resource + DeserializeOwned>(all: &mut Vec<K>, change: &Change) {
-    let is_it = |found: &K| {
-        found.meta().name.as_ref() == Some(&change.key.name)
-            && found.meta().namespace.as_deref().unwrap_or_default() == change.key.namespace
-    };
-    all.retain(|found| !is_it(found));
+    all.retain(|found| !is_it(found, change));
     all.extend(change.after.as_ref().map(typed));
 }
 

@@ -1,5 +1,7 @@
 //! The guards as objects, and as much of what they do as the simulation needs: they refuse the operator's trials while they are as shipped.
 
+use std::sync::LazyLock;
+
 use curfew::core::guard::{GuardKind, Shipped, shipped};
 use serde_json::{Value, json};
 
@@ -16,24 +18,30 @@ fn kind_of(kind: GuardKind) -> Kind {
 }
 
 /// All guards.
-pub struct Guards(Vec<(Key, Value)>);
+#[derive(Clone, Copy)]
+pub struct Guards(&'static [(Key, Value)]);
+
+/// Read once: there is a lot to read.
+static SHIPPED: LazyLock<Vec<(Key, Value)>> = LazyLock::new(|| {
+    let object = |guard: Shipped| {
+        let key = Key::new(kind_of(guard.kind), "", &guard.name);
+        (key, json!({"metadata": {"name": guard.name}, "spec": guard.spec}))
+    };
+    shipped(OPERATOR, true).unwrap().into_iter().map(object).collect()
+});
 
 impl Guards {
     pub fn shipped() -> Self {
-        let object = |guard: Shipped| {
-            let key = Key::new(kind_of(guard.kind), "", &guard.name);
-            (key, json!({"metadata": {"name": guard.name}, "spec": guard.spec}))
-        };
-        Self(shipped(OPERATOR, true).unwrap().into_iter().map(object).collect())
+        Self(&SHIPPED)
     }
 
     /// Each, and what it looks like.
-    pub fn all(&self) -> &[(Key, Value)] {
-        &self.0
+    pub fn all(self) -> &'static [(Key, Value)] {
+        self.0
     }
 
     /// Whether the API server holds everybody to this one.
-    fn is_in_force(&self, store: &Store, name: &str) -> bool {
+    fn is_in_force(self, store: &Store, name: &str) -> bool {
         let parts = self.0.iter().filter(|(key, _)| key.name == name);
         parts.clone().count() > 0
             && parts.into_iter().all(|(key, shipped)| {
@@ -44,12 +52,12 @@ impl Guards {
     }
 
     /// Whether a word that is written now is attested: by whom it is, and by what right.
-    pub fn attest(&self, store: &Store) -> bool {
+    pub fn attest(self, store: &Store) -> bool {
         ["curfew-decisions", "accessrequests.curfew.dev"].into_iter().all(|name| self.is_in_force(store, name))
     }
 
     /// What the operator tries out by dry-run is refused by the guard that it tries.
-    pub fn admit(&self, store: &Store, call: &Call) -> Result<(), Refusal> {
+    pub fn admit(self, store: &Store, call: &Call) -> Result<(), Refusal> {
         let guard = match call.key.kind {
             Kind::AccessRequest => "curfew-requests",
             Kind::RoleBinding => "curfew-operator-bounds",

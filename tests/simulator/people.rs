@@ -58,13 +58,13 @@ impl<'a> People<'a> {
     }
 
     fn policy(&mut self, strict: bool) -> Value {
-        let seconds = self.chance.between(20, 240);
+        let seconds = self.chance.between(5, 60);
         let sometimes = |yes: bool, one: &str, other: &str| json!(if yes { one } else { other });
         json!({
             "requesters": {"users": REQUESTERS},
             "roles": [{"kind": "ClusterRole", "name": "reader"}, {"kind": "Role", "name": "viewer"}],
             "namespaces": {"names": NAMESPACES},
-            "maxDuration": "10m", "defaultDuration": format!("{seconds}s"), "requestTTL": format!("{}s", self.chance.between(60, 600)),
+            "maxDuration": "10m", "defaultDuration": format!("{seconds}s"), "requestTTL": format!("{}s", self.chance.between(30, 150)),
             "approval": {"stages": [{
                 "name": "lead", "approvers": {"users": APPROVERS}, "required": if strict { 2 } else { 1 },
             }]},
@@ -86,7 +86,7 @@ impl<'a> People<'a> {
             "requester": {"username": who, "uid": "", "groups": []},
         });
         if self.chance.in_thousand(700) {
-            spec["duration"] = format!("{}s", self.chance.between(5, 150)).into();
+            spec["duration"] = format!("{}s", self.chance.between(3, 90)).into();
         }
         self.make(Kind::AccessRequest, namespace, &name, json!({"spec": spec}));
         format!("{who} asks: {namespace}/{name}")
@@ -115,7 +115,7 @@ impl<'a> People<'a> {
     }
 
     pub fn says(&mut self, key: &Key, who: &str, verdict: Verdict) -> bool {
-        let (guards, mut planted) = (&self.weather.guards, None);
+        let (guards, mut planted) = (self.weather.guards, None);
         let said = self.act(|store, _| {
             let found = store.get(key)?;
             let request: AccessRequest = typed(&found);

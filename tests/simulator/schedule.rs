@@ -26,7 +26,7 @@ const AWAY: Duration = Duration::from_secs(40);
 /// A Lease that nobody holds any more is taken after so long.
 const LEASE: Duration = Duration::from_secs(30);
 /// All that was asked for has ended so long after the storm: no access and no waiting is longer.
-const LONGEST: Duration = Duration::from_secs(15 * 60);
+const LONGEST: Duration = Duration::from_secs(8 * 60);
 
 /// What came of a schedule.
 pub struct Outcome {
@@ -115,7 +115,7 @@ impl Schedule<'_> {
             replica.start(true);
             self.weather.state().auditor.hinders(replica.who(), self.server.now() + delta(BEGINS));
         }
-        self.passes(Duration::from_secs(6)).await?;
+        self.passes(BEGINS).await?;
         self.storm().await?;
         self.clears().await?;
         self.everything_has_ended().await?;
@@ -161,11 +161,11 @@ impl Schedule<'_> {
     async fn storm(&mut self) -> Result<(), String> {
         let (calls, watches) = [(0, 0), (5, 5), (20, 10), (100, 30)][self.chance.below(4)];
         self.weather.state().storm = Storm { calls, watches };
-        let until = Instant::now() + Duration::from_secs(self.chance.between(60, 240));
+        let until = Instant::now() + Duration::from_secs(self.chance.between(10, 50));
         let what = self.people.asks();
         self.tell(what);
         while Instant::now() < until {
-            let pause = self.chance.mostly_short(Duration::from_secs(6));
+            let pause = self.chance.mostly_short(Duration::from_secs(5));
             self.passes(pause).await?;
             self.undo();
             let what = self.happens();
@@ -332,7 +332,9 @@ impl Schedule<'_> {
         while Instant::now() < until && !self.is_over() {
             self.passes(Duration::from_secs(5)).await?;
         }
-        let open = unfinished(self.weather.state().auditor.world());
+        let auditor = &mut self.weather.state().auditor;
+        auditor.holds_of_all();
+        let open = unfinished(auditor.world());
         if open.is_empty() { Ok(()) } else { Err(open.join("; ")) }
     }
 
