@@ -21,7 +21,7 @@ const PASSING: [u16; 5] = [404, 409, 429, 503, 504];
 const PATIENCE: usize = 40;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Somebody, as admission sees them. Without a name: the cluster admin.
+/// Somebody, as admission sees them. Without a name: whoever has the client.
 #[derive(Clone, Debug, Default)]
 pub struct Who {
     name: String,
@@ -42,6 +42,7 @@ impl Who {
         }
     }
 
+    /// A cluster admin, who has the client.
     pub fn admin() -> Self {
         Self::default()
     }
@@ -101,6 +102,11 @@ impl Who {
             .chain(["system:authenticated"])
             .collect();
         json!({"username": self.name, "uid": self.uid, "groups": groups})
+    }
+
+    /// Whether a certificate can say all that there is to be said of them.
+    pub fn can_have_a_certificate(&self) -> bool {
+        self.credential && !self.name.is_empty() && !self.uid.is_empty()
     }
 
     fn headers(&self) -> Vec<(&'static str, String)> {
@@ -231,7 +237,7 @@ impl Open {
         self
     }
 
-    pub fn is_accepted(self) -> Attempt {
+    pub fn accepted(self) -> Attempt {
         self.comes_to(Outcome::Accepted(vec![]))
     }
 
@@ -240,7 +246,7 @@ impl Open {
         self.comes_to(Outcome::Accepted(parts))
     }
 
-    pub fn is_refused(self, because: &str) -> Attempt {
+    pub fn refused(self, because: &str) -> Attempt {
         self.comes_to(Outcome::Refused(because.to_owned()))
     }
 
@@ -268,17 +274,29 @@ impl Attempt {
         }
     }
 
-    /// Tries it. The error says how it came out, if not as it should.
-    pub async fn comes_out(&self, client: &Client) -> Result<(), String> {
-        let answer = ask(
-            client,
-            &self.who,
-            &self.deed.method,
-            &self.deed.path,
-            self.deed.content,
-            &self.deed.body,
-        )
-        .await;
+    /// As whom it is tried.
+    pub fn who(&self) -> &Who {
+        &self.who
+    }
+
+    /// Tries it in somebody's name, by a cluster admin's client. The error says how it came out, if not as it should.
+    pub async fn comes_out(&self, admin: &Client) -> Result<(), String> {
+        self.tried(admin, &self.who).await
+    }
+
+    /// Tries it by a client of that somebody's own.
+    pub async fn comes_out_for(&self, own: &Client) -> Result<(), String> {
+        self.tried(own, &Who::default()).await
+    }
+
+    async fn tried(&self, client: &Client, who: &Who) -> Result<(), String> {
+        let Deed {
+            method,
+            path,
+            content,
+            body,
+        } = &self.deed;
+        let answer = ask(client, who, method, path, content, body).await;
         let wrong = |how: String| Err(format!("{} ({}): {how}", self.name, self.who.told()));
         match (&self.outcome, answer) {
             (Outcome::Refused(because), Ok(_)) => wrong(format!("accepted, not refused as {because:?}")),

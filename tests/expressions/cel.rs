@@ -142,7 +142,7 @@ fn groups(text: &str) -> Vec<Group> {
             (Some(_), _) => {}
             (None, b'\'' | b'"') => quote = Some(here),
             (None, b'[') => {
-                let follows = text[..at].trim_end().chars().next_back();
+                let follows = text[..at].chars().next_back();
                 let indexes = follows.is_some_and(|c| c.is_alphanumeric() || ")]}'_".contains(c));
                 open.push(begun(at + 1, !indexes));
             }

@@ -13,6 +13,7 @@
 
 mod attempt;
 mod cel;
+mod credentials;
 mod mutant;
 mod scrutiny;
 mod states;
@@ -26,6 +27,7 @@ use std::sync::LazyLock;
 use curfew_testbed::Kind;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
+use tokio::sync::OnceCell;
 
 use crate::attempt::Server;
 use crate::scrutiny::scrutinise;
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let elsewhere = Kind::from_env().unwrap_or_else(|error| panic!("{error}")) != Kind::Embedded;
     let wanted = std::env::var("CURFEW_EXPRESSIONS").ok();
-    let is_long = Trial::test("no_expression_can_be_another_without_being_noticed", {
+    let scrutiny = Trial::test("no_expression_can_be_another_without_being_noticed", {
         let wanted = wanted.clone().unwrap_or_default();
         move || is_noticed(&wanted)
     });
@@ -45,12 +47,29 @@ fn main() -> ExitCode {
             cel::expressions_are_taken_apart();
             Ok(())
         }),
-        Trial::test("every_attempt_comes_out_as_it_should", || come_out(Server::Stamping)).with_ignored_flag(elsewhere),
-        Trial::test("every_attempt_comes_out_as_it_should (on 1.34)", || {
-            come_out(Server::Older)
+        Trial::test("every_attempt_comes_out_as_it_should", || {
+            on(Server::Stamping, async |world| come_out(world).await)
         })
         .with_ignored_flag(elsewhere),
-        is_long.with_ignored_flag(elsewhere || wanted.is_none()),
+        Trial::test("every_attempt_comes_out_as_it_should (on 1.34)", || {
+            on(Server::Older, async |world| come_out(world).await)
+        })
+        .with_ignored_flag(elsewhere),
+        Trial::test("with_credentials_of_their_own_everybody_comes_to_the_same", || {
+            on(Server::Stamping, async |world| {
+                let mut wrong = credentials::by_certificate(world).await;
+                wrong.extend(credentials::by_the_operators_token(world).await);
+                wrong
+            })
+        })
+        .with_ignored_flag(elsewhere),
+        Trial::test("each_survivor_is_a_mutant_still", || {
+            on(Server::Stamping, async |world| {
+                survivors::strangers(&scrutiny::guards(world).await)
+            })
+        })
+        .with_ignored_flag(elsewhere),
+        scrutiny.with_ignored_flag(elsewhere || wanted.is_none()),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -63,16 +82,26 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         .unwrap()
 });
 
-fn come_out(server: Server) -> Result<(), Failed> {
+static STAMPING: OnceCell<World> = OnceCell::const_new();
+static OLDER: OnceCell<World> = OnceCell::const_new();
+
+/// What is found wrong on a cluster as it is shipped. Nothing is changed there, so all of these share it.
+fn on(server: Server, find: impl AsyncFnOnce(&World) -> Vec<String>) -> Result<(), Failed> {
     RUNTIME.block_on(async {
-        let world = World::start(server).await;
-        let mut wrong = vec![];
-        for matter in MATTERS {
-            wrong.extend(world.otherwise(&about(matter)).await);
-        }
-        world.cluster.stop().await;
-        none(&wrong)
+        let shared = match server {
+            Server::Stamping => &STAMPING,
+            Server::Older => &OLDER,
+        };
+        none(&find(shared.get_or_init(|| World::start(server)).await).await)
     })
+}
+
+async fn come_out(world: &World) -> Vec<String> {
+    let mut wrong = vec![];
+    for matter in MATTERS {
+        wrong.extend(world.otherwise(&about(matter)).await);
+    }
+    wrong
 }
 
 /// Every mutant that is wanted: `all`, or those in whose names this stands.

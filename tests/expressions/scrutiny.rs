@@ -19,6 +19,8 @@ use crate::world::World;
 /// How long the API server may take to heed a guard.
 const LIMIT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(50);
+/// So much of how something came out otherwise is told.
+const TOLD: usize = 120;
 const JSON: &str = "application/json";
 const MERGE: &str = "application/merge-patch+json";
 
@@ -33,6 +35,16 @@ pub enum Fate {
     Survived,
     /// The API server didn't store it: it doesn't compile.
     NotStored(String),
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Noticed(how) => write!(f, "noticed ({})", how.chars().take(TOLD).collect::<String>()),
+            Self::Survived => f.write_str("SURVIVED"),
+            Self::NotStored(_) => f.write_str("not stored"),
+        }
+    }
 }
 
 /// A mutant that was tried.
@@ -137,6 +149,7 @@ fn matter_of(guard: &str) -> Matter {
 
 /// Tries every mutant that is wanted.
 pub async fn scrutinise(world: &World, wanted: impl Fn(&str) -> bool) -> Scrutiny {
+    println!();
     let all = guards(world).await;
     let lanes = MATTERS.map(|matter| {
         let guards = all.iter().filter(move |guard| matter_of(name(guard)) == matter);
@@ -170,11 +183,7 @@ async fn scrutinise_one(world: &World, matter: Matter, guard: &Value, chosen: Ve
                 None => Fate::Survived,
             },
         };
-        match &fate {
-            Fate::Survived => println!("SURVIVED {}", mutant.id),
-            Fate::Noticed(how) => println!("noticed {}\n    by {how}", mutant.id),
-            Fate::NotStored(why) => println!("not stored {}\n    {why}", mutant.id),
-        }
+        println!("{fate}: {}", mutant.id);
         lane.tried.push(Tried { id: mutant.id, fate });
     }
     put_in_force(world, guard).await.unwrap();

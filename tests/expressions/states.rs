@@ -68,68 +68,53 @@ pub fn approvals(count: usize) -> Value {
         .collect()
 }
 
-/// A request's name, its spec's particulars, and its status.
-fn requests() -> Vec<(&'static str, Value, Option<Value>)> {
+/// Requests on which the operator has said nothing yet: their name, and their spec's particulars.
+fn fresh() -> Vec<(&'static str, Value)> {
+    let filled = json!({
+        "policy": "one", "namespaces": ["a", "b"], "clusterWide": false, "duration": "60m", "extends": "one", "reason": "one",
+        "startTime": "2030-01-01T00:00:00Z",
+    });
+    vec![
+        ("fresh", json!({})),
+        ("filled", filled),
+        ("bare", json!({"duration": null, "reason": null})),
+    ]
+}
+
+/// Requests on which there is an offer: their name, and what is particular in their spec and status.
+fn undecided() -> Vec<(&'static str, Value, Value)> {
     let robot = Who::account("robot", &["system:serviceaccounts"]).identity();
-    let mut all = vec![
-        ("fresh", json!({}), None),
-        ("offered", json!({}), Some(offered(json!({})))),
-        (
-            "coded",
-            json!({}),
-            Some(offered(json!({"offer": {"requireCode": true}}))),
-        ),
-        (
-            "direct",
-            json!({}),
-            Some(offered(json!({"offer": {"requireDirect": true}}))),
-        ),
-        (
-            "said",
-            json!({"decisions": [approval("bob", DIGEST)]}),
-            Some(offered(json!({}))),
-        ),
-        (
-            "said-before",
-            json!({"decisions": [approval("bob", FORMER)]}),
-            Some(offered(json!({}))),
-        ),
-        (
-            "two-said",
-            json!({"decisions": [approval("bob", DIGEST), approval("carol", DIGEST)]}),
-            Some(offered(json!({}))),
-        ),
-        (
-            "nearly-full",
-            json!({"decisions": approvals(47)}),
-            Some(offered(json!({}))),
-        ),
-        ("full", json!({"decisions": approvals(48)}), Some(offered(json!({})))),
-        (
-            "sealed",
-            json!({}),
-            Some(offered(json!({"phase": "Active", "seal": {"grant": "g", "uid": "u"}}))),
-        ),
-        ("going", json!({}), Some(offered(json!({})))),
-        ("planted-word", json!({}), Some(offered(json!({})))),
-        ("planted-comment", json!({}), Some(offered(json!({})))),
-        ("robots", json!({"requester": robot}), Some(offered(json!({})))),
-        ("nobodys", json!({"requester": null}), Some(offered(json!({})))),
-        (
-            "filled",
-            json!({
-                "policy": "one", "namespaces": ["a", "b"], "clusterWide": false, "duration": "60m", "extends": "one", "reason": "one",
-                "startTime": "2030-01-01T00:00:00Z",
-            }),
-            None,
-        ),
-        ("bare", json!({"duration": null, "reason": null}), None),
-    ];
-    for phase in ["Denied", "Withdrawn", "Revoked", "Expired", "Failed"] {
-        let name: &'static str = phase.to_lowercase().leak();
-        all.push((name, json!({}), Some(offered(json!({"phase": phase})))));
-    }
-    all
+    let asked = |name: &'static str, spec: Value| (name, spec, json!({}));
+    let said = |name: &'static str, decisions: Value| asked(name, json!({"decisions": decisions}));
+    let stands = |name: &'static str, status: Value| (name, json!({}), status);
+    vec![
+        stands("offered", json!({})),
+        stands("coded", json!({"offer": {"requireCode": true}})),
+        stands("direct", json!({"offer": {"requireDirect": true}})),
+        said("said", json!([approval("bob", DIGEST)])),
+        said("said-before", json!([approval("bob", FORMER)])),
+        said("two-said", json!([approval("bob", DIGEST), approval("carol", DIGEST)])),
+        said("nearly-full", approvals(47)),
+        said("full", approvals(48)),
+        stands("sealed", json!({"phase": "Active", "seal": {"grant": "g", "uid": "u"}})),
+        stands("going", json!({})),
+        stands("planted-word", json!({})),
+        stands("planted-comment", json!({})),
+        asked("robots", json!({"requester": robot})),
+        asked("nobodys", json!({"requester": null})),
+        stands("denied", json!({"phase": "Denied"})),
+        stands("withdrawn", json!({"phase": "Withdrawn"})),
+        stands("revoked", json!({"phase": "Revoked"})),
+        stands("expired", json!({"phase": "Expired"})),
+        stands("failed", json!({"phase": "Failed"})),
+    ]
+}
+
+/// What had been said on the request of that name.
+pub fn said_on(name: &str) -> Value {
+    let said = undecided().into_iter().find(|(other, ..)| *other == name);
+    said.and_then(|(_, spec, _)| spec.get("decisions").cloned())
+        .unwrap_or_else(|| json!([]))
 }
 
 /// A grant, as the operator makes it.
@@ -229,12 +214,25 @@ pub async fn make(client: &Client) {
     for object in rights() {
         made(object).await;
     }
-    for (name, fields, status) in requests() {
-        let made = made(request(name, fields)).await;
-        if let Some(status) = status {
-            let path = format!("{}/status", path(&made));
-            change(client, &path, json!({"status": status})).await;
+    make_requests(client).await;
+    make_grants(client).await;
+    let uid = |object: &Value| object["metadata"]["uid"].as_str().unwrap().to_owned();
+    for object in bindings(&uid(&team)).into_iter().chain(anchors(&uid(&home))) {
+        made(object.clone()).await;
+        if object["metadata"]["name"].as_str().unwrap().ends_with("going") {
+            delete(client, &path(&object)).await;
         }
+    }
+}
+
+async fn make_requests(client: &Client) {
+    for (name, fields) in fresh() {
+        create(client, request(name, fields)).await;
+    }
+    for (name, fields, status) in undecided() {
+        let made = create(client, request(name, fields)).await;
+        let status = json!({"status": offered(status)});
+        change(client, &format!("{}/status", path(&made)), status).await;
     }
     let at = |name: &str| path(&unnamed(name));
     for (name, key, value) in [
@@ -246,26 +244,14 @@ pub async fn make(client: &Client) {
     }
     change(client, &at("going"), json!({"metadata": {"finalizers": [HELD]}})).await;
     delete(client, &at("going")).await;
+}
 
-    made(policy("stands")).await;
-    made(grant("stands")).await;
-    let going = with_metadata(grant("going"), json!({"finalizers": [HELD, "attempts.example/second"]}));
-    made(going.clone()).await;
+async fn make_grants(client: &Client) {
+    create(client, policy("stands")).await;
+    create(client, grant("stands")).await;
+    let held = json!({"finalizers": [HELD, "attempts.example/second"]});
+    let going = create(client, with_metadata(grant("going"), held)).await;
     delete(client, &path(&going)).await;
-
-    let uid = |object: &Value| object["metadata"]["uid"].as_str().unwrap().to_owned();
-    for object in bindings(&uid(&team)) {
-        made(object.clone()).await;
-        if object["metadata"]["name"].as_str().unwrap().ends_with("going") {
-            delete(client, &path(&object)).await;
-        }
-    }
-    for object in anchors(&uid(&home)) {
-        made(object.clone()).await;
-        if object["metadata"]["name"].as_str().unwrap().ends_with("going") {
-            delete(client, &path(&object)).await;
-        }
-    }
 }
 
 /// People may write whatever is Curfew's, so that it's admission that refuses. A few may act as the service account that asks.
@@ -296,50 +282,50 @@ fn rights() -> Vec<Value> {
             json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]),
         ),
     ];
-    for (name, group, resource, verb, only) in ACTORS {
-        let mut rule = json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]});
-        if let Some(only) = only {
+    for actor in ACTORS {
+        let mut rule = json!({"apiGroups": [actor.group], "resources": [actor.resource], "verbs": [actor.verb]});
+        if let Some(only) = actor.only {
             rule["resourceNames"] = json!([only]);
         }
-        all.push(role("Role", name, json!([rule])));
-        all.push(bound("Role", name, user(name)));
+        all.push(role("Role", actor.name, json!([rule])));
+        all.push(bound("Role", actor.name, user(actor.name)));
     }
     all
 }
 
-/// Approvers who may act as a service account: their name, and by which right, to which object alone.
-pub const ACTORS: [(&str, &str, &str, &str, Option<&str>); 7] = [
-    ("impersonates", "", "serviceaccounts", "impersonate", None),
-    ("mints", "", "serviceaccounts/token", "create", None),
-    (
-        "impersonates-narrowly",
-        "authentication.k8s.io",
-        "serviceaccounts",
-        "impersonate:serviceaccount",
-        None,
-    ),
-    ("plants-secrets", "", "secrets", "create", None),
-    (
-        "impersonates-another",
-        "",
-        "serviceaccounts",
-        "impersonate",
-        Some("another"),
-    ),
-    (
-        "mints-for-another",
-        "",
-        "serviceaccounts/token",
-        "create",
-        Some("another"),
-    ),
-    (
-        "impersonates-another-narrowly",
-        "authentication.k8s.io",
-        "serviceaccounts",
-        "impersonate:serviceaccount",
-        Some("another"),
-    ),
+/// An approver who may act as service accounts of [`TEAM`], or as one of them alone.
+pub struct Actor {
+    pub name: &'static str,
+    group: &'static str,
+    pub resource: &'static str,
+    pub verb: &'static str,
+    pub only: Option<&'static str>,
+}
+
+const fn actor(name: &'static str, right: [&'static str; 3], only: Option<&'static str>) -> Actor {
+    let [group, resource, verb] = right;
+    Actor {
+        name,
+        group,
+        resource,
+        verb,
+        only,
+    }
+}
+
+const IMPERSONATE: [&str; 3] = ["", "serviceaccounts", "impersonate"];
+const NARROWLY: [&str; 3] = ["authentication.k8s.io", "serviceaccounts", "impersonate:serviceaccount"];
+const MINT: [&str; 3] = ["", "serviceaccounts/token", "create"];
+const PLANT: [&str; 3] = ["", "secrets", "create"];
+
+pub const ACTORS: [Actor; 7] = [
+    actor("impersonates", IMPERSONATE, None),
+    actor("impersonates-narrowly", NARROWLY, None),
+    actor("mints", MINT, None),
+    actor("plants-secrets", PLANT, None),
+    actor("impersonates-another", IMPERSONATE, Some("another")),
+    actor("impersonates-another-narrowly", NARROWLY, Some("another")),
+    actor("mints-for-another", MINT, Some("another")),
 ];
 
 /// Bindings by name, by label, and of nobody; those that end in `going` are being deleted, and held.
@@ -349,12 +335,16 @@ fn bindings(team: &str) -> Vec<Value> {
         "labels": {"curfew.dev/grant-uid": "x"}, "annotations": {"curfew.dev/deadline": "2030-01-01T00:00:00Z"}, "finalizers": [HELD],
         "ownerReferences": owners,
     });
+    // From before the operator was held to one person or account.
+    let mut odd = binding("curfew-odd-going");
+    odd["subjects"] = json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "sre"}, user("alice")]);
     vec![
         binding("plain"),
         binding("curfew-named"),
         with_metadata(binding("labelled"), json!({"labels": {"curfew.dev/grant-uid": "x"}})),
         with_metadata(binding("curfew-stands"), own.clone()),
         with_metadata(binding("curfew-going"), own.clone()),
+        with_metadata(odd, own.clone()),
         with_metadata(binding("foreign-going"), json!({"finalizers": [HELD]})),
     ]
 }

@@ -1,5 +1,8 @@
 //! The list of survivors, `survivors.md`: the mutants that nothing notices, each with the reason why it makes no difference.
 
+use serde_json::Value;
+
+use crate::mutant::mutants;
 use crate::scrutiny::Scrutiny;
 
 const LIST: &str = include_str!("survivors.md");
@@ -35,4 +38,15 @@ pub fn differences(scrutiny: &Scrutiny, is_wanted: impl Fn(&str) -> bool) -> Vec
         }
     }
     all
+}
+
+/// Those on the list that aren't even mutants of these guards: what they were about has gone, or says something else.
+pub fn strangers(guards: &[Value]) -> Vec<String> {
+    let mutants: Vec<String> = guards.iter().flat_map(mutants).map(|mutant| mutant.id).collect();
+    let strangers = listed()
+        .into_iter()
+        .filter(|(id, _)| !mutants.iter().any(|mutant| mutant == id));
+    strangers
+        .map(|(id, _)| format!("in survivors.md, and no mutant any more: {id}"))
+        .collect()
 }

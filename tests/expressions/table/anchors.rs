@@ -7,7 +7,9 @@ use crate::attempt::{Attempt, HOME, TEAM, Who, attempt, path};
 use crate::states::{HELD, job, merge, owner, service, with_metadata};
 
 const RESERVED: &str = "are Curfew's anchors: choose another name, without the label";
-const SHAPES: [(&str, fn(&str) -> Value); 2] = [("Job", job), ("Service", service)];
+/// An object of that name, as `states` makes it.
+type Shape = fn(&str) -> Value;
+const SHAPES: [(&str, Shape); 2] = [("Job", job), ("Service", service)];
 
 pub fn attempts() -> Vec<Attempt> {
     let mut all = reserved();
@@ -36,46 +38,46 @@ fn reserved() -> Vec<Attempt> {
         all.extend([
             attempt(told("another name is free"), &admin)
                 .creates(shape("new"))
-                .is_accepted(),
+                .accepted(),
             attempt(told("another label is free"), &admin)
                 .creates(with_metadata(shape("new"), json!({"labels": {"x": "y"}})))
-                .is_accepted(),
+                .accepted(),
             attempt(told("elsewhere all names are free"), &admin)
                 .creates(elsewhere)
-                .is_accepted(),
+                .accepted(),
             attempt(told("the name is reserved"), &admin)
                 .creates(shape("curfew-until-new"))
-                .is_refused(RESERVED),
+                .refused(RESERVED),
             attempt(told("the label is reserved"), &admin)
                 .creates(labelled(shape("new")))
-                .is_refused(RESERVED),
+                .refused(RESERVED),
             attempt(told("others are free to be changed"), &admin)
                 .changes(&path(&shape("plain")), label("x", json!("y")))
-                .is_accepted(),
+                .accepted(),
             attempt(told("nobody puts the label on"), &admin)
                 .changes(&path(&shape("plain")), label("curfew.dev/anchor", json!("true")))
-                .is_refused(RESERVED),
+                .refused(RESERVED),
             attempt(told("nobody takes the label off"), &admin)
                 .changes(&path(&shape("labelled")), label("curfew.dev/anchor", Value::Null))
-                .is_refused(RESERVED),
+                .refused(RESERVED),
             attempt(told("nobody takes all labels off"), &admin)
                 .changes(&path(&shape("labelled")), json!({"metadata": {"labels": null}}))
-                .is_refused(RESERVED),
+                .refused(RESERVED),
             attempt(told("nobody changes what has the name alone"), &admin)
                 .changes(&path(&shape("curfew-until-named")), label("x", json!("y")))
-                .is_refused(RESERVED),
+                .refused(RESERVED),
             attempt(told("nobody writes its status"), &admin)
                 .changes(
                     &format!("{}/status", path(&shape("curfew-until-stands"))),
                     label("x", json!("y")),
                 )
-                .is_refused(RESERVED),
+                .refused(RESERVED),
             attempt(told("nobody lets go of it"), &admin)
                 .changes(
                     &path(&shape("curfew-until-going")),
                     json!({"metadata": {"finalizers": null}}),
                 )
-                .is_refused(RESERVED),
+                .refused(RESERVED),
         ]);
     }
     all
@@ -96,7 +98,7 @@ fn deleting() -> Vec<Attempt> {
                 all.push(
                     attempt(told(&format!("anybody deletes {name} whom RBAC lets, {how}")), &admin)
                         .deletes(&path(&shape(name)), how)
-                        .is_accepted(),
+                        .accepted(),
                 );
             }
         }
@@ -115,38 +117,38 @@ fn deleting() -> Vec<Attempt> {
                             who,
                         )
                         .deletes(&path(&shape(name)), how.clone())
-                        .is_refused("an anchor can't be deleted without what it owns (--cascade=orphan)"),
+                        .refused("an anchor can't be deleted without what it owns (--cascade=orphan)"),
                     );
                 }
             }
             all.push(
                 attempt(told(&format!("others are orphaned at will: {how}")), &admin)
                     .deletes(&path(&shape("plain")), how)
-                    .is_accepted(),
+                    .accepted(),
             );
         }
         all.extend([
             attempt(told("the operator deletes an anchor"), &operator)
                 .deletes(&path(&shape("curfew-until-stands")), json!({}))
-                .is_accepted(),
+                .accepted(),
             attempt(told("the operator deletes no other"), &operator)
                 .deletes(&path(&shape("plain")), json!({}))
-                .is_refused("the operator may delete no Job or Service but its anchors"),
+                .refused("the operator may delete no Job or Service but its anchors"),
             attempt(told("the operator changes nothing"), &operator)
                 .changes(&path(&shape("curfew-until-stands")), label("x", json!("y")))
-                .is_refused("the operator may not change Jobs or Services"),
+                .refused("the operator may not change Jobs or Services"),
             attempt(told("the operator changes none of others"), &operator)
                 .changes(&path(&shape("plain")), label("x", json!("y")))
-                .is_refused("the operator may not change Jobs or Services"),
+                .refused("the operator may not change Jobs or Services"),
             attempt(told("the operator lets go of nothing"), &operator)
                 .changes(
                     &path(&shape("curfew-until-going")),
                     json!({"metadata": {"finalizers": null}}),
                 )
-                .is_refused("the operator may not change Jobs or Services"),
+                .refused("the operator may not change Jobs or Services"),
             attempt(told("the operator changes what it likes elsewhere"), &operator)
                 .creates(with_metadata(shape("new"), json!({"namespace": TEAM})))
-                .is_accepted(),
+                .accepted(),
         ]);
     }
     all
@@ -173,14 +175,14 @@ fn tidying() -> Vec<Attempt> {
                         &format!("{}/status", at("curfew-until-stands")),
                         json!({"status": {"conditions": []}}),
                     )
-                    .is_accepted(),
+                    .accepted(),
             );
             for change in &let_go {
                 let told = format!("{kind}: what is going is let go: {change} by {}", who.name());
                 all.push(
                     attempt(told, who)
                         .changes(&at("curfew-until-going"), change.clone())
-                        .is_accepted(),
+                        .accepted(),
                 );
             }
         }
@@ -189,7 +191,7 @@ fn tidying() -> Vec<Attempt> {
         all.push(
             attempt(told, &other)
                 .changes(&at("curfew-until-going"), let_go[0].clone())
-                .is_refused(RESERVED),
+                .refused(RESERVED),
         );
 
         let collector = &all_of_it[0];
@@ -221,22 +223,22 @@ fn tidying() -> Vec<Attempt> {
         ];
         for (name, change) in more {
             let told = format!("{kind}: who tidies up does no more: {change} to {name}");
-            all.push(attempt(told, collector).changes(&at(name), change).is_refused(RESERVED));
+            all.push(attempt(told, collector).changes(&at(name), change).refused(RESERVED));
         }
         all.extend([
             attempt(format!("{kind}: who tidies up makes none"), collector)
                 .creates(labelled(shape("curfew-until-new")))
-                .is_refused(RESERVED),
+                .refused(RESERVED),
             attempt(format!("{kind}: finalizers go while it stays"), collector)
                 .changes(&at("curfew-until-stands"), let_go[0].clone())
-                .is_accepted(),
+                .accepted(),
         ]);
     }
     all
 }
 
 /// The operator's anchor, as it makes it.
-fn anchor(shape: fn(&str) -> Value) -> Value {
+fn anchor(shape: Shape) -> Value {
     let mut object = labelled(shape("curfew-until-new"));
     if object["kind"] == "Service" {
         merge(
@@ -253,6 +255,7 @@ fn what_the_operator_makes() -> Vec<Attempt> {
     for (kind, shape) in SHAPES {
         let odd = [
             json!({"name": "new"}),
+            json!({"name": "new", "labels": null}),
             json!({"labels": null}),
             json!({"labels": {"curfew.dev/anchor": "false"}}),
             json!({"finalizers": [HELD]}),
@@ -260,21 +263,21 @@ fn what_the_operator_makes() -> Vec<Attempt> {
         all.push(
             attempt(format!("{kind}: the operator makes an anchor"), &Who::operator())
                 .creates(anchor(shape))
-                .is_accepted(),
+                .accepted(),
         );
         for fields in odd {
             let told = format!("{kind}: the operator makes none with {fields}");
             all.push(
                 attempt(told, &Who::operator())
                     .creates(with_metadata(anchor(shape), fields))
-                    .is_refused(because),
+                    .refused(because),
             );
         }
     }
     all
 }
 
-fn makes(kind: &str, shape: fn(&str) -> Value, fields: &Value, because: &str) -> Attempt {
+fn makes(kind: &str, shape: Shape, fields: &Value, because: &str) -> Attempt {
     let mut object = anchor(shape);
     merge(&mut object, fields.clone());
     attempt(
@@ -282,7 +285,7 @@ fn makes(kind: &str, shape: fn(&str) -> Value, fields: &Value, because: &str) ->
         &Who::operator(),
     )
     .creates(object)
-    .is_refused(because)
+    .refused(because)
 }
 
 fn jobs_that_it_makes() -> Vec<Attempt> {
@@ -358,7 +361,7 @@ fn services_that_it_makes() -> Vec<Attempt> {
     all.push(
         attempt(format!("others make what they like in {HOME}"), &Who::admin())
             .creates(with_metadata(service("new"), json!({"finalizers": [HELD]})))
-            .is_accepted(),
+            .accepted(),
     );
     all
 }

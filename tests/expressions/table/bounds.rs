@@ -105,7 +105,7 @@ fn what_it_makes() -> Vec<Attempt> {
                 format!("the operator makes one with {pointer} {value}"),
                 with(pointer, value),
             )
-            .is_accepted()
+            .accepted()
         })
         .collect();
     all.extend(refused.iter().map(|(pointer, value, because)| {
@@ -113,7 +113,7 @@ fn what_it_makes() -> Vec<Attempt> {
             format!("the operator makes none with {pointer} {value}"),
             with(pointer, value),
         )
-        .is_refused(because)
+        .refused(because)
     }));
     let mut everywhere = its_own();
     everywhere["kind"] = json!("ClusterRoleBinding");
@@ -121,7 +121,7 @@ fn what_it_makes() -> Vec<Attempt> {
     everywhere["roleRef"]["kind"] = json!("ClusterRole");
     all.push(
         makes("the operator makes none that holds everywhere", everywhere)
-            .is_refused("the operator may not touch ClusterRoleBindings"),
+            .refused("the operator may not touch ClusterRoleBindings"),
     );
     all
 }
@@ -152,7 +152,7 @@ fn what_it_changes_and_deletes() -> Vec<Attempt> {
                 "curfew-stands",
                 change,
             )
-            .is_refused("the operator may not change a binding, except one that is being deleted"),
+            .refused("the operator may not change a binding, except one that is being deleted"),
         );
         all.push(
             changes(
@@ -160,18 +160,14 @@ fn what_it_changes_and_deletes() -> Vec<Attempt> {
                 "foreign-going",
                 change,
             )
-            .is_refused(NAME),
+            .refused(NAME),
         );
     }
     for change in &let_go {
-        all.push(
-            changes(
-                format!("the operator lets go of what is going: {change}"),
-                "curfew-going",
-                change,
-            )
-            .is_accepted(),
-        );
+        for name in ["curfew-going", "curfew-odd-going"] {
+            let told = format!("the operator lets go of what is going: {change} of {name}");
+            all.push(changes(told, name, change).accepted());
+        }
     }
     for change in &more {
         all.push(
@@ -180,34 +176,34 @@ fn what_it_changes_and_deletes() -> Vec<Attempt> {
                 "curfew-going",
                 change,
             )
-            .is_refused("the operator may only take finalizers and owners off a binding that is being deleted"),
+            .refused("the operator may only take finalizers and owners off a binding that is being deleted"),
         );
     }
     let held = json!({"metadata": {"finalizers": ["attempts.example/new"]}});
     all.extend([
         changes("nothing new holds what is going".to_owned(), "curfew-going", &held)
-            .is_refused("no new finalizers can be added if the object is being deleted"),
+            .refused("no new finalizers can be added if the object is being deleted"),
         attempt("the operator deletes its own", &operator)
             .deletes(&path(&binding("curfew-stands")), json!({}))
-            .is_accepted(),
+            .accepted(),
         attempt("the operator deletes nobody else's", &operator)
             .deletes(&path(&binding("plain")), json!({}))
-            .is_refused(NAME),
+            .refused(NAME),
         attempt("the operator deletes nobody else's, whatever it is labelled", &operator)
             .deletes(&path(&binding("labelled")), json!({}))
-            .is_refused(NAME),
+            .refused(NAME),
         attempt("the operator deletes none that holds everywhere", &operator)
             .deletes(
                 "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/curfew:operator",
                 json!({}),
             )
-            .is_refused("the operator may not touch ClusterRoleBindings"),
+            .refused("the operator may not touch ClusterRoleBindings"),
         attempt(
             "everybody else is free to make what the operator may not",
             &Who::admin(),
         )
         .creates(with_metadata(binding("new"), json!({"namespace": "kube-public"})))
-        .is_accepted(),
+        .accepted(),
     ]);
     all
 }

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::attempt::{Attempt, TEAM, Who, attempt, path};
-use crate::states::{ACTORS, CODE, DIGEST, FORMER, alice, approval, approvals, merge, unnamed};
+use crate::attempt::{Attempt, Open, TEAM, Who, attempt, path};
+use crate::states::{ACTORS, CODE, DIGEST, FORMER, alice, merge, said_on, unnamed};
 
 pub fn attempts() -> Vec<Attempt> {
     let mut all = who_may_speak();
@@ -67,25 +67,14 @@ fn with(mut record: Value, fields: Value) -> Value {
     record
 }
 
-/// What had been said on the states that aren't silent.
-fn said(name: &str) -> Value {
-    match name {
-        "said" => json!([approval("bob", DIGEST)]),
-        "said-before" => json!([approval("bob", FORMER)]),
-        "nearly-full" => approvals(47),
-        "full" => approvals(48),
-        _ => json!([]),
-    }
-}
-
 /// The write by which these records come to the end of what was said on that request.
 pub fn adding(name: &str, records: &[Value]) -> Value {
-    let mut decisions = said(name);
+    let mut decisions = said_on(name);
     decisions.as_array_mut().unwrap().extend(records.iter().cloned());
     json!({"spec": {"decisions": decisions}})
 }
 
-fn speaks(told: impl Into<String>, who: &Who, name: &str, record: &Value) -> crate::attempt::Open {
+fn speaks(told: impl Into<String>, who: &Who, name: &str, record: &Value) -> Open {
     attempt(told, who).changes(&at(name), adding(name, std::slice::from_ref(record)))
 }
 
@@ -140,7 +129,7 @@ fn nobody_else_may() -> Vec<Attempt> {
                 verdict.to_lowercase()
             );
             let told = format!("{verdict} isn't said by whom it isn't left to: {}", who.name());
-            speaks(told, who, "offered", &record(who, verdict, &[via])).is_refused(&because)
+            speaks(told, who, "offered", &record(who, verdict, &[via])).refused(&because)
         })
         .collect();
     all.push(
@@ -150,7 +139,7 @@ fn nobody_else_may() -> Vec<Attempt> {
             "fresh",
             &with(record(&bob(), "Revoke", &["*/User:bob"]), json!({"offer": ""})),
         )
-        .is_refused("you are not among those who may revoke"),
+        .refused("you are not among those who may revoke"),
     );
     all
 }
@@ -190,7 +179,7 @@ fn records_are_true() -> Vec<Attempt> {
                 "offered",
                 &with(own(), lie.clone()),
             )
-            .is_refused(because)
+            .refused(because)
         })
         .collect();
     let (nameless, secondhand) = (bob().without_uid(), bob().without_credential());
@@ -201,14 +190,14 @@ fn records_are_true() -> Vec<Attempt> {
             "offered",
             &with(own(), json!({"code": CODE})),
         )
-        .is_accepted(),
+        .accepted(),
         speaks(
             "a revocation's code is right too",
             &bob(),
             "offered",
             &with(record(&bob(), "Revoke", &["*/User:bob"]), json!({"code": "00000000"})),
         )
-        .is_refused(code),
+        .refused(code),
         speaks(
             "no code is right where there is no offer",
             &alice(),
@@ -218,30 +207,30 @@ fn records_are_true() -> Vec<Attempt> {
                 json!({"offer": "", "code": ""}),
             ),
         )
-        .is_refused("the code isn't that of the offer that stands, which is none"),
-        speaks("whoever has no uid records none", &nameless, "offered", &own()).is_refused(name),
+        .refused("the code isn't that of the offer that stands, which is none"),
+        speaks("whoever has no uid records none", &nameless, "offered", &own()).refused(name),
         speaks(
             "without a uid one speaks without",
             &nameless,
             "offered",
             &with(own(), json!({"uid": null})),
         )
-        .is_accepted(),
-        speaks("under impersonation nobody is direct", &secondhand, "offered", &own()).is_refused(direct),
+        .accepted(),
+        speaks("under impersonation nobody is direct", &secondhand, "offered", &own()).refused(direct),
         speaks(
             "under impersonation a record says so",
             &secondhand,
             "offered",
             &with(own(), json!({"direct": false})),
         )
-        .is_accepted(),
+        .accepted(),
         speaks(
             "under impersonation a record may say nothing of it",
             &secondhand,
             "offered",
             &with(own(), json!({"direct": null})),
         )
-        .is_accepted(),
+        .accepted(),
     ]);
     all
 }
@@ -266,7 +255,7 @@ fn too_late_or_too_soon() -> Vec<Attempt> {
                 "going",
                 &record,
             )
-            .is_refused("this request is being deleted"),
+            .refused("this request is being deleted"),
         );
         for phase in ["Denied", "Withdrawn", "Revoked", "Expired", "Failed"] {
             let because =
@@ -278,19 +267,19 @@ fn too_late_or_too_soon() -> Vec<Attempt> {
                     &phase.to_lowercase(),
                     &record,
                 )
-                .is_refused(&because),
+                .refused(&because),
             );
         }
         let granted = speaks(format!("once granted: {told}"), &who, "sealed", &record);
         all.push(if gives_back {
-            granted.is_accepted()
+            granted.accepted()
         } else {
-            granted.is_refused("this request was granted already")
+            granted.refused("this request was granted already")
         });
         if !gives_back {
             all.push(
                 speaks(format!("before there is an offer: {told}"), &who, "fresh", &with(record, json!({"offer": null})))
-                    .is_refused("there is no offer to decide on yet. Try again in a second; kubectl get accessrequest fresh -n team -o wide"),
+                    .refused("there is no offer to decide on yet. Try again in a second; kubectl get accessrequest fresh -n team -o wide"),
             );
         }
     }
@@ -302,7 +291,7 @@ fn too_late_or_too_soon() -> Vec<Attempt> {
             "fresh",
             &early,
         )
-        .is_accepted(),
+        .accepted(),
     );
     all
 }
@@ -316,14 +305,14 @@ fn on_ones_own_request() -> Vec<Attempt> {
     let robot = Who::account("robot", &["system:serviceaccounts"]);
     vec![
         speaks("nobody approves their own request", &alice(), "offered", &approves)
-            .is_refused("you can't approve your own request; someone else must"),
-        speaks("nobody denies their own request", &alice(), "offered", &denies).is_refused(
+            .refused("you can't approve your own request; someone else must"),
+        speaks("nobody denies their own request", &alice(), "offered", &denies).refused(
             "you can't deny your own request. To take it back: kubectl annotate accessrequest offered -n team curfew.dev/decision=revoke",
         ),
-        speaks("a request in nobody's name is nobody's own", &bob(), "nobodys", &unasked).is_accepted(),
-        speaks("a service account takes its request back", &robot, "robots", &record(&robot, "Revoke", &["requester"])).is_accepted(),
+        speaks("a request in nobody's name is nobody's own", &bob(), "nobodys", &unasked).accepted(),
+        speaks("a service account takes its request back", &robot, "robots", &record(&robot, "Revoke", &["requester"])).accepted(),
         speaks("a service account doesn't approve its request", &robot, "robots", &record(&robot, "Approve", &["lead/Group:sre"]))
-            .is_refused("you can't approve your own request"),
+            .refused("you can't approve your own request"),
     ]
 }
 
@@ -337,49 +326,49 @@ fn said_once() -> Vec<Attempt> {
             "said",
             &approves(&bob(), by_name),
         )
-        .is_refused("you have said this already"),
+        .refused("you have said this already"),
         speaks(
             "it is said by somebody else",
             &carol(),
             "said",
             &approves(&carol(), by_group),
         )
-        .is_accepted(),
+        .accepted(),
         speaks(
             "who approved may deny",
             &bob(),
             "said",
             &record(&bob(), "Deny", &["*/User:bob"]),
         )
-        .is_accepted(),
+        .accepted(),
         speaks(
             "another offer needs another word",
             &bob(),
             "said-before",
             &approves(&bob(), by_name),
         )
-        .is_accepted(),
+        .accepted(),
         speaks(
             "there is room for a 48th approval",
             &bob(),
             "nearly-full",
             &approves(&bob(), by_name),
         )
-        .is_accepted(),
+        .accepted(),
         speaks(
             "there is no room for a 49th",
             &bob(),
             "full",
             &approves(&bob(), by_name),
         )
-        .is_refused("too much has been said"),
+        .refused("too much has been said"),
         speaks(
             "there is room for a denial then",
             &bob(),
             "full",
             &record(&bob(), "Deny", &["*/User:bob"]),
         )
-        .is_accepted(),
+        .accepted(),
         attempt("one write holds one word", &bob())
             .changes(
                 &at("offered"),
@@ -388,7 +377,7 @@ fn said_once() -> Vec<Attempt> {
                     &[approves(&bob(), by_name), record(&bob(), "Deny", &["*/User:bob"])],
                 ),
             )
-            .is_refused("one decision at a time"),
+            .refused("one decision at a time"),
     ]
 }
 
@@ -407,15 +396,15 @@ fn what_the_policy_demands() -> Vec<Attempt> {
     let secondhand = bob().without_credential();
     let indirect = |verdict: &str| with(own(verdict), json!({"direct": false}));
     vec![
-        speaks("a policy may want the code", &bob(), "coded", &own("Approve")).is_refused(
+        speaks("a policy may want the code", &bob(), "coded", &own("Approve")).refused(
             "the policy wants the code of the offer with an approval. Look at the request, then: kubectl annotate accessrequest coded -n team curfew.dev/decision=approve:d1935700",
         ),
-        speaks("with the code it is content", &bob(), "coded", &with(own("Approve"), json!({"code": CODE}))).is_accepted(),
-        speaks("a denial needs no code", &bob(), "coded", &own("Deny")).is_accepted(),
+        speaks("with the code it is content", &bob(), "coded", &with(own("Approve"), json!({"code": CODE}))).accepted(),
+        speaks("a denial needs no code", &bob(), "coded", &own("Deny")).accepted(),
         speaks("a policy may want a credential of one's own", &secondhand, "direct", &indirect("Approve"))
-            .is_refused("the policy wants approvals under a credential of your own"),
-        speaks("with one it is content", &bob(), "direct", &own("Approve")).is_accepted(),
-        speaks("a denial needs none", &secondhand, "direct", &indirect("Deny")).is_accepted(),
+            .refused("the policy wants approvals under a credential of your own"),
+        speaks("with one it is content", &bob(), "direct", &own("Approve")).accepted(),
+        speaks("a denial needs none", &secondhand, "direct", &indirect("Deny")).accepted(),
     ]
 }
 
@@ -427,41 +416,25 @@ fn for_a_service_account() -> Vec<Attempt> {
             "robots",
             &record(&carol(), "Approve", &["lead/Group:sre"]),
         )
-        .is_accepted(),
+        .accepted(),
     ];
-    for (name, _, resource, verb, only) in ACTORS {
-        let who = Who::person(name, &["sre"]);
-        let approves = speaks(
-            format!("who may {verb} {resource} approves: {name}"),
-            &who,
-            "robots",
-            &record(&who, "Approve", &["lead/Group:sre"]),
+    for actor in ACTORS {
+        let who = Who::person(actor.name, &["sre"]);
+        let told = |what: &str| format!("who {} {what}", actor.name);
+        let (approves, denies) = (
+            record(&who, "Approve", &["lead/Group:sre"]),
+            record(&who, "Deny", &["*/Group:sre"]),
         );
-        all.push(if only.is_some() {
-            approves.is_accepted()
-        } else if verb == "impersonate" || verb == "create" && resource == "serviceaccounts/token" {
-            approves.is_refused("you may impersonate the service account that asks, or mint its tokens")
-        } else {
-            approves.is_refused("you may impersonate the service account that asks, or create secrets with its tokens")
+        let for_it = speaks(told("approves for the account that asks"), &who, "robots", &approves);
+        all.push(match (actor.only, actor.resource, actor.verb) {
+            (Some(_), ..) => for_it.accepted(),
+            (None, _, "impersonate") | (None, "serviceaccounts/token", _) => {
+                for_it.refused("you may impersonate the service account that asks, or mint its tokens")
+            }
+            _ => for_it.refused("you may impersonate the service account that asks, or create secrets with its tokens"),
         });
-        all.push(
-            speaks(
-                format!("who may {verb} {resource} denies: {name}"),
-                &who,
-                "robots",
-                &record(&who, "Deny", &["*/Group:sre"]),
-            )
-            .is_accepted(),
-        );
-        all.push(
-            speaks(
-                format!("who may {verb} {resource} approves for a person: {name}"),
-                &who,
-                "offered",
-                &record(&who, "Approve", &["lead/Group:sre"]),
-            )
-            .is_accepted(),
-        );
+        all.push(speaks(told("denies it"), &who, "robots", &denies).accepted());
+        all.push(speaks(told("approves for a person"), &who, "offered", &approves).accepted());
     }
     all
 }
@@ -469,15 +442,16 @@ fn for_a_service_account() -> Vec<Attempt> {
 /// Most updates say nothing, and are nobody's matter.
 fn what_is_no_decision() -> Vec<Attempt> {
     let labels = json!({"metadata": {"labels": {"x": "y"}, "annotations": {"team.example/ticket": "OPS-7"}}});
-    [
+    let states = [
         "fresh", "offered", "coded", "direct", "said", "full", "sealed", "going", "denied", "expired", "robots",
         "nobodys",
-    ]
-    .into_iter()
-    .map(|name| {
-        attempt(format!("a label is no decision: {name}"), &mallory())
-            .changes(&at(name), labels.clone())
-            .is_accepted()
-    })
-    .collect()
+    ];
+    let mut all = vec![];
+    for name in states {
+        for who in [mallory(), alice(), bob()] {
+            let told = format!("a label is no decision: {name} by {}", who.name());
+            all.push(attempt(told, &who).changes(&at(name), labels.clone()).accepted());
+        }
+    }
+    all
 }

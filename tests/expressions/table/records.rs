@@ -32,27 +32,27 @@ pub fn attempts() -> Vec<Attempt> {
         all.push(
             attempt(format!("the operator writes {path}"), &Who::operator())
                 .changes(&path, status.clone())
-                .is_accepted(),
+                .accepted(),
         );
         for who in &people {
             let told = format!("nobody else writes {path}: {:?}", who.name());
-            all.push(attempt(told, who).changes(&path, status.clone()).is_refused(ONLY));
+            all.push(attempt(told, who).changes(&path, status.clone()).refused(ONLY));
         }
     }
     let label = json!({"metadata": {"labels": {"x": "y"}}});
     all.push(
         attempt("the operator makes grants", &Who::operator())
             .creates(grant("new"))
-            .is_accepted(),
+            .accepted(),
     );
     for who in people {
         all.push(
             attempt(format!("nobody else makes grants: {:?}", who.name()), &who)
                 .creates(grant("new"))
-                .is_refused(ONLY),
+                .refused(ONLY),
         );
         let told = format!("nobody else changes grants: {:?}", who.name());
-        all.push(attempt(told, &who).changes(&of_grant, label.clone()).is_refused(ONLY));
+        all.push(attempt(told, &who).changes(&of_grant, label.clone()).refused(ONLY));
     }
     all.extend(tidying());
     all
@@ -66,7 +66,7 @@ fn tidying() -> Vec<Attempt> {
     let mut all = vec![];
     for who in [collector.clone(), Who::controller_manager()] {
         let told = format!("who collects garbage lets go of a grant: {}", who.name());
-        all.push(attempt(told, &who).changes(&going, lets_go.clone()).is_accepted());
+        all.push(attempt(told, &who).changes(&going, lets_go.clone()).accepted());
     }
     for who in [
         Who::admin(),
@@ -74,31 +74,31 @@ fn tidying() -> Vec<Attempt> {
         Who::controller("namespace-controller"),
     ] {
         let told = format!("nobody else lets go of a grant: {:?}", who.name());
-        all.push(attempt(told, &who).changes(&going, lets_go.clone()).is_refused(ONLY));
+        all.push(attempt(told, &who).changes(&going, lets_go.clone()).refused(ONLY));
     }
     let status: Value = json!({"status": {"phase": "Ended"}});
     all.extend([
         attempt("who collects garbage writes no status of what is going", &collector)
             .changes(&format!("{going}/status"), status)
-            .is_refused(ONLY),
+            .refused(ONLY),
         attempt("who collects garbage changes no grant that is going", &collector)
             .changes(&going, json!({"spec": {"duration": "8h"}}))
-            .is_refused("a grant can't be changed"),
+            .refused("a grant can't be changed"),
         attempt("who collects garbage holds no grant that stays", &collector)
             .changes(
                 &path(&grant("stands")),
                 json!({"metadata": {"finalizers": ["attempts.example/held"]}}),
             )
-            .is_refused(ONLY),
+            .refused(ONLY),
         attempt("who collects garbage makes no grant that is going", &collector)
             .creates(with_metadata(
                 grant("new"),
                 json!({"finalizers": ["attempts.example/held"]}),
             ))
-            .is_refused(ONLY),
+            .refused(ONLY),
         attempt("anybody deletes a grant whom RBAC lets", &Who::admin())
             .deletes(&path(&grant("stands")), json!({}))
-            .is_accepted(),
+            .accepted(),
     ]);
     all
 }

@@ -27,24 +27,24 @@ pub fn attempts() -> Vec<Attempt> {
             .becomes(vec![("/spec/requester", alice.clone().without_uid().identity())]),
         attempt("whoever has no uid asks in their own name", &alice.clone().without_uid())
             .creates(request("new", json!({"requester": alice.clone().without_uid().identity()})))
-            .is_accepted(),
+            .accepted(),
         attempt("a request without a spec is told of that", &alice)
             .creates(json!({"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessRequest", "metadata": {"name": "new", "namespace": "team"}}))
-            .is_refused("spec: Required value"),
+            .refused("spec: Required value"),
         attempt("in nobody's name nobody asks", &alice)
             .creates(unnamed("new"))
             .on(Older)
-            .is_refused("spec.requester is missing, and this API server doesn't fill it in"),
+            .refused("spec.requester is missing, and this API server doesn't fill it in"),
         attempt("an explicit null is in nobody's name", &alice)
             .creates(nullified(unnamed("new")))
             .on(Older)
-            .is_refused("spec.requester is missing, and this API server doesn't fill it in"),
+            .refused("spec.requester is missing, and this API server doesn't fill it in"),
         attempt("nobody asks in another's name, not an admin either", &Who::admin())
             .creates(in_her_name())
-            .is_refused("spec.requester must be you"),
+            .refused("spec.requester must be you"),
         attempt("nobody asks in another's name", &bob)
             .creates(in_her_name())
-            .is_refused("spec.requester must be you"),
+            .refused("spec.requester must be you"),
     ];
     let lies = [
         ("username", json!("bob")),
@@ -57,11 +57,7 @@ pub fn attempts() -> Vec<Attempt> {
     for (field, value) in lies {
         let name = format!("a requester's {field} is no other than it is: {value}");
         let lie = request("new", json!({"requester": {field: value}}));
-        all.push(
-            attempt(name, &alice)
-                .creates(lie)
-                .is_refused("spec.requester must be you"),
-        );
+        all.push(attempt(name, &alice).creates(lie).refused("spec.requester must be you"));
     }
     all.extend(born_with_nothing_said(&alice));
     all.extend(the_operator_asks_for_nothing());
@@ -79,19 +75,19 @@ fn born_with_nothing_said(alice: &Who) -> Vec<Attempt> {
     vec![
         attempt("no request is born approved", alice)
             .creates(born(json!([approval("bob", "")])))
-            .is_refused("spec.decisions must be empty"),
+            .refused("spec.decisions must be empty"),
         attempt("an empty list of decisions is empty", alice)
             .creates(born(json!([])))
-            .is_accepted(),
+            .accepted(),
         attempt("no word is planted at birth", alice)
             .creates(annotated("curfew.dev/decision"))
-            .is_refused("a new request can't carry the annotations"),
+            .refused("a new request can't carry the annotations"),
         attempt("no comment is planted at birth", alice)
             .creates(annotated("curfew.dev/comment"))
-            .is_refused("a new request can't carry the annotations"),
+            .refused("a new request can't carry the annotations"),
         attempt("other annotations are free at birth", alice)
             .creates(annotated("team.example/ticket"))
-            .is_accepted(),
+            .accepted(),
     ]
 }
 
@@ -100,12 +96,12 @@ fn the_operator_asks_for_nothing() -> Vec<Attempt> {
     vec![
         attempt("the operator asks for nothing in its own name", &operator)
             .creates(request("new", json!({"requester": operator.identity()})))
-            .is_refused(nothing),
+            .refused(nothing),
         attempt("the operator asks for nothing in nobody's name", &operator)
             .creates(unnamed("new"))
-            .is_refused(nothing),
+            .refused(nothing),
         attempt("the operator asks for nothing in another's name", &operator)
             .creates(request("new", json!({})))
-            .is_refused(nothing),
+            .refused(nothing),
     ]
 }

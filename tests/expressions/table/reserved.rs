@@ -25,6 +25,13 @@ fn everywhere(name: &str) -> Value {
     all
 }
 
+/// A binding of which nothing is there that could be another than before.
+fn for_nobody(name: &str) -> Value {
+    let mut binding = binding(name);
+    binding.as_object_mut().unwrap().remove("subjects");
+    binding
+}
+
 fn names_and_labels() -> Vec<Attempt> {
     let admin = Who::admin();
     let labelled =
@@ -33,63 +40,63 @@ fn names_and_labels() -> Vec<Attempt> {
     let mut all = vec![
         attempt("a binding of another name is free", &admin)
             .creates(binding("new"))
-            .is_accepted(),
+            .accepted(),
         attempt("a name that only looks like it is free", &admin)
             .creates(binding("my-curfew-x"))
-            .is_accepted(),
+            .accepted(),
         attempt("another label is free", &admin)
             .creates(with_metadata(binding("new"), json!({"labels": {"x": "y"}})))
-            .is_accepted(),
+            .accepted(),
         attempt("the name is reserved", &admin)
             .creates(binding("curfew-new"))
-            .is_refused(RESERVED),
+            .refused(RESERVED),
         attempt("the label is reserved", &admin)
             .creates(labelled(binding("new"), "x"))
-            .is_refused(RESERVED),
+            .refused(RESERVED),
         attempt("the empty label is reserved", &admin)
             .creates(labelled(binding("new"), ""))
-            .is_refused(RESERVED),
+            .refused(RESERVED),
         attempt("the name is reserved everywhere", &admin)
             .creates(everywhere("curfew-new"))
-            .is_refused(RESERVED),
+            .refused(RESERVED),
         attempt("the label is reserved everywhere", &admin)
             .creates(labelled(everywhere("new"), "x"))
-            .is_refused(RESERVED),
+            .refused(RESERVED),
         attempt("another name is free everywhere", &admin)
             .creates(everywhere("new"))
-            .is_accepted(),
-        changes("other bindings are free", &admin, "plain", label("x", json!("y"))).is_accepted(),
+            .accepted(),
+        changes("other bindings are free", &admin, "plain", label("x", json!("y"))).accepted(),
         changes(
             "nobody puts the label on",
             &admin,
             "plain",
             label("curfew.dev/grant-uid", json!("x")),
         )
-        .is_refused(RESERVED),
+        .refused(RESERVED),
         changes(
             "nobody takes the label off",
             &admin,
             "labelled",
             label("curfew.dev/grant-uid", Value::Null),
         )
-        .is_refused(RESERVED),
+        .refused(RESERVED),
         changes(
             "nobody takes all labels off",
             &admin,
             "labelled",
             json!({"metadata": {"labels": null}}),
         )
-        .is_refused(RESERVED),
+        .refused(RESERVED),
         changes(
             "nobody changes what has the name alone",
             &admin,
             "curfew-named",
             label("x", json!("y")),
         )
-        .is_refused(RESERVED),
+        .refused(RESERVED),
         attempt("anybody deletes one whom RBAC lets", &admin)
             .deletes(&path(&binding("curfew-stands")), json!({}))
-            .is_accepted(),
+            .accepted(),
     ];
     let holds = [
         json!({"metadata": {"finalizers": ["attempts.example/held", "attempts.example/again"]}}),
@@ -104,7 +111,7 @@ fn names_and_labels() -> Vec<Attempt> {
             Who::account("curfew", &["system:masters"]),
         ] {
             let told = format!("nobody changes one of Curfew's: {change} by {:?}", who.name());
-            all.push(changes(told, &who, "curfew-stands", change.clone()).is_refused(RESERVED));
+            all.push(changes(told, &who, "curfew-stands", change.clone()).refused(RESERVED));
         }
     }
     all
@@ -121,11 +128,11 @@ fn tidying() -> Vec<Attempt> {
     for change in &lets_go {
         for who in tidy.iter().chain([&Who::controller_manager()]) {
             let told = format!("who tidies up lets go: {change} by {}", who.name());
-            all.push(changes(told, who, "curfew-going", change.clone()).is_accepted());
+            all.push(changes(told, who, "curfew-going", change.clone()).accepted());
         }
         for who in [Who::admin(), Who::controller("job-controller")] {
             let told = format!("nobody else lets go: {change} by {:?}", who.name());
-            all.push(changes(told, &who, "curfew-going", change.clone()).is_refused(RESERVED));
+            all.push(changes(told, &who, "curfew-going", change.clone()).refused(RESERVED));
         }
     }
     let collector = &tidy[0];
@@ -140,7 +147,7 @@ fn tidying() -> Vec<Attempt> {
     ];
     for change in more {
         let told = format!("who tidies up does no more: {change}");
-        all.push(changes(told, collector, "curfew-going", change).is_refused(RESERVED));
+        all.push(changes(told, collector, "curfew-going", change).refused(RESERVED));
     }
     all.extend([
         changes(
@@ -149,17 +156,20 @@ fn tidying() -> Vec<Attempt> {
             "curfew-going",
             json!({"metadata": {"finalizers": ["attempts.example/new"]}}),
         )
-        .is_refused("no new finalizers can be added if the object is being deleted"),
+        .refused("no new finalizers can be added if the object is being deleted"),
         changes(
             "who tidies up lets go only of what is going",
             collector,
             "curfew-stands",
             json!({"metadata": {"finalizers": null}}),
         )
-        .is_refused(RESERVED),
+        .refused(RESERVED),
+        attempt("who tidies up makes none for nobody", collector)
+            .creates(for_nobody("curfew-new"))
+            .refused(RESERVED),
         attempt("who tidies up makes none", collector)
             .creates(binding("curfew-new"))
-            .is_refused(RESERVED),
+            .refused(RESERVED),
     ]);
     all
 }

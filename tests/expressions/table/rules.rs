@@ -23,7 +23,7 @@ pub fn of_requests() -> Vec<Attempt> {
         all.push(
             attempt(format!("no offer is for {text}"), &Who::operator())
                 .changes(&format!("{}/status", at("fresh")), status)
-                .is_refused(DURATION),
+                .refused(DURATION),
         );
     }
     all
@@ -33,12 +33,12 @@ fn what_is_asked() -> Vec<Attempt> {
     let asks = |told: String, fields: Value| attempt(told, &alice()).creates(request("new", fields));
     let mut all: Vec<Attempt> = NO_DURATIONS
         .iter()
-        .map(|text| asks(format!("nobody asks for {text}"), json!({"duration": text})).is_refused(DURATION))
+        .map(|text| asks(format!("nobody asks for {text}"), json!({"duration": text})).refused(DURATION))
         .collect();
     all.extend(
         DURATIONS
             .iter()
-            .map(|text| asks(format!("one may ask for {text}"), json!({"duration": text})).is_accepted()),
+            .map(|text| asks(format!("one may ask for {text}"), json!({"duration": text})).accepted()),
     );
     for name in ["*", "read*"] {
         all.push(
@@ -46,10 +46,10 @@ fn what_is_asked() -> Vec<Attempt> {
                 format!("nobody asks for the role {name}"),
                 json!({"role": {"name": name}}),
             )
-            .is_refused(ROLE),
+            .refused(ROLE),
         );
     }
-    all.push(asks("one may ask for no duration".into(), json!({"duration": null})).is_accepted());
+    all.push(asks("one may ask for no duration".into(), json!({"duration": null})).accepted());
     all
 }
 
@@ -57,7 +57,7 @@ fn nothing_changes() -> Vec<Attempt> {
     let changes = |name: &str, field: &str, value: &Value| {
         attempt(format!("{field} of {name} doesn't become {value}"), &Who::admin())
             .changes(&at(name), json!({"spec": {field: value}}))
-            .is_refused(&format!("{field} can't be changed"))
+            .refused(&format!("{field} can't be changed"))
     };
     let optional = [
         ("policy", json!("one"), json!("another")),
@@ -96,7 +96,7 @@ fn nothing_changes() -> Vec<Attempt> {
         all.push(
             attempt(told, &Who::admin())
                 .changes(&at(name), json!({"metadata": {"labels": {"x": "y"}}}))
-                .is_accepted(),
+                .accepted(),
         );
     }
     all
@@ -128,13 +128,13 @@ fn decisions_are_added_alone() -> Vec<Attempt> {
         .map(|list| {
             attempt(format!("what was said doesn't become {list}"), &bob())
                 .changes(&at("two-said"), json!({"spec": {"decisions": list}}))
-                .is_refused("decisions are only ever added at the end")
+                .refused("Invalid value: decisions are only ever added at the end")
         })
         .collect();
     all.push(
         attempt("what was said may be added to", &bob())
             .changes(&at("two-said"), json!({"spec": {"decisions": [first, second, denial]}}))
-            .is_accepted(),
+            .accepted(),
     );
     all
 }
@@ -147,7 +147,7 @@ pub fn of_records() -> Vec<Attempt> {
         all.push(
             attempt(format!("no grant is for {text}"), &Who::operator())
                 .creates(object)
-                .is_refused(DURATION),
+                .refused(DURATION),
         );
     }
     let edits = [
@@ -162,7 +162,7 @@ pub fn of_records() -> Vec<Attempt> {
             all.push(
                 attempt(told, &who)
                     .changes(&path(&grant("stands")), json!({"spec": edit}))
-                    .is_refused("a grant can't be changed"),
+                    .refused("a grant can't be changed"),
             );
         }
     }
@@ -170,7 +170,7 @@ pub fn of_records() -> Vec<Attempt> {
     all.push(
         attempt("a grant may be labelled", &Who::operator())
             .changes(&path(&grant("stands")), label)
-            .is_accepted(),
+            .accepted(),
     );
     all
 }
@@ -221,28 +221,28 @@ fn policies() -> Vec<Attempt> {
         all.extend(
             NO_DURATIONS
                 .iter()
-                .map(|text| writes(format!("{place} is not {text}"), spec(text)).is_refused(DURATION)),
+                .map(|text| writes(format!("{place} is not {text}"), spec(text)).refused(DURATION)),
         );
         all.extend(
             DURATIONS
                 .iter()
-                .map(|text| writes(format!("{place} may be {text}"), spec(text)).is_accepted()),
+                .map(|text| writes(format!("{place} may be {text}"), spec(text)).accepted()),
         );
     }
     for (place, spec) in people {
         let robot = "system:serviceaccount:team:robot";
-        all.push(writes(format!("{place}: a service account is no user"), spec(robot)).is_refused(ACCOUNTS));
+        all.push(writes(format!("{place}: a service account is no user"), spec(robot)).refused(ACCOUNTS));
         all.push(
             writes(
                 format!("{place}: a component may be a user"),
                 spec("system:kube-scheduler"),
             )
-            .is_accepted(),
+            .accepted(),
         );
     }
     for name in ["*", "read*"] {
         let roles = json!({"roles": [{"kind": "Role", "name": "reader"}, {"kind": "Role", "name": name}]});
-        all.push(writes(format!("no policy is about the role {name}"), roles).is_refused(ROLE));
+        all.push(writes(format!("no policy is about the role {name}"), roles).refused(ROLE));
     }
     all
 }

@@ -108,7 +108,7 @@ fn stamped() -> Vec<Attempt> {
         )]),
         says("with the right code the policy is content", &bob(), "coded", &coded)
             .on(Stamping)
-            .is_accepted(),
+            .accepted(),
     ]);
     all
 }
@@ -139,7 +139,7 @@ fn stamped_in_the_same_write() -> Vec<Attempt> {
             .becomes(vec![("/metadata/annotations", json!({"team.example/ticket": "OPS-7"}))]),
         attempt("a status that comes with it lets nobody in", &mallory())
             .changes(&at("offered"), forged.clone())
-            .is_refused("you are not among those who may approve"),
+            .refused("you are not among those who may approve"),
         attempt("a status that comes with it is no offer", &bob())
             .changes(&at("offered"), forged)
             .on(Stamping)
@@ -150,7 +150,7 @@ fn stamped_in_the_same_write() -> Vec<Attempt> {
         attempt("a word and a record are two", &bob())
             .changes(&at("offered"), both)
             .on(Stamping)
-            .is_refused("one decision at a time"),
+            .refused("one decision at a time"),
     ]
 }
 
@@ -167,7 +167,7 @@ fn words_that_mean_nothing() -> Vec<Attempt> {
         "revoke now",
         "none",
     ] {
-        all.push(says(format!("{said:?} means nothing"), &bob(), "offered", said).is_refused(mean_nothing));
+        all.push(says(format!("{said:?} means nothing"), &bob(), "offered", said).refused(mean_nothing));
         all.push(
             says(
                 format!("{said:?} means nothing on a fresh one"),
@@ -175,7 +175,7 @@ fn words_that_mean_nothing() -> Vec<Attempt> {
                 "fresh",
                 said,
             )
-            .is_refused(mean_nothing),
+            .refused(mean_nothing),
         );
     }
     let comment = json!({"metadata": {"annotations": {"curfew.dev/comment": "granted for ever"}}});
@@ -184,7 +184,7 @@ fn words_that_mean_nothing() -> Vec<Attempt> {
         all.push(
             attempt(told, &who)
                 .changes(&at("offered"), comment.clone())
-                .is_refused("curfew.dev/comment goes with a decision, in the same command: kubectl annotate"),
+                .refused("curfew.dev/comment goes with a decision, in the same command: kubectl annotate"),
         );
     }
     all
@@ -203,31 +203,31 @@ fn planted() -> Vec<Attempt> {
     vec![
         attempt("a planted word isn't spoken by who comes next", &bob())
             .changes(&at("planted-word"), label.clone())
-            .is_refused(&over_word),
+            .refused(&over_word),
         attempt("a planted word isn't spoken by an outsider", &mallory())
             .changes(&at("planted-word"), label)
-            .is_refused("you are not among those who may approve"),
-        says("over a planted word none is spoken", &bob(), "planted-word", "deny").is_refused(&over_word),
+            .refused("you are not among those who may approve"),
+        says("over a planted word none is spoken", &bob(), "planted-word", "deny").refused(&over_word),
         says(
             "over a planted comment no word is spoken",
             &bob(),
             "planted-comment",
             "approve",
         )
-        .is_refused(&over_comment),
+        .refused(&over_comment),
         says(
             "over a planted comment nothing is denied",
             &bob(),
             "planted-comment",
             "deny",
         )
-        .is_refused(&over_comment),
+        .refused(&over_comment),
         attempt("anybody takes a planted word away", &mallory())
             .changes(&at("planted-word"), cleared("curfew.dev/decision"))
-            .is_accepted(),
+            .accepted(),
         attempt("anybody takes a planted comment away", &mallory())
             .changes(&at("planted-comment"), cleared("curfew.dev/comment"))
-            .is_accepted(),
+            .accepted(),
     ]
 }
 
@@ -242,48 +242,47 @@ fn left_over() -> Vec<Attempt> {
     let mut all = vec![
         attempt("a record comes without a word", &bob())
             .changes(&at("offered"), and("curfew.dev/decision", "nonsense"))
-            .is_refused(
+            .refused(
                 "decide either by the annotation curfew.dev/decision or by a record in spec.decisions, not by both",
             ),
         attempt("a record comes without a comment beside it", &bob())
             .changes(&at("offered"), and("curfew.dev/comment", "hm"))
-            .is_refused(
+            .refused(
                 "decide either by the annotation curfew.dev/decision or by a record in spec.decisions, not by both",
             ),
         says("once granted nothing is approved", &bob(), "sealed", "approve")
-            .is_refused("this request was granted already"),
-        says("once granted nothing is denied", &bob(), "sealed", "deny").is_refused("this request was granted already"),
+            .refused("this request was granted already"),
+        says("once granted nothing is denied", &bob(), "sealed", "deny").refused("this request was granted already"),
         says("what is being deleted is not decided on", &bob(), "going", "approve")
-            .is_refused("this request is being deleted"),
+            .refused("this request is being deleted"),
         says("what has ended is not decided on", &bob(), "expired", "revoke")
-            .is_refused("this request has ended (Expired)"),
+            .refused("this request has ended (Expired)"),
         says("one's own request is not approved", &alice(), "offered", "approve")
-            .is_refused("you can't approve your own request"),
-        says("one's own request is not denied", &alice(), "offered", "deny")
-            .is_refused("you can't deny your own request"),
-        says("what was said isn't said again", &bob(), "said", "approve").is_refused("you have said this already"),
-        says("there is no room for another approval", &bob(), "full", "approve").is_refused("too much has been said"),
+            .refused("you can't approve your own request"),
+        says("one's own request is not denied", &alice(), "offered", "deny").refused("you can't deny your own request"),
+        says("what was said isn't said again", &bob(), "said", "approve").refused("you have said this already"),
+        says("there is no room for another approval", &bob(), "full", "approve").refused("too much has been said"),
         says("the code may be wanted", &bob(), "coded", "approve")
-            .is_refused("the policy wants the code of the offer with an approval"),
+            .refused("the policy wants the code of the offer with an approval"),
         says(
             "a credential may be wanted",
             &bob().without_credential(),
             "direct",
             "approve",
         )
-        .is_refused("the policy wants approvals under a credential"),
+        .refused("the policy wants approvals under a credential"),
         says(
             "who can act as the account that asks doesn't approve",
-            &Who::person(ACTORS[0].0, &["sre"]),
+            &Who::person(ACTORS[0].name, &["sre"]),
             "robots",
             "approve",
         )
-        .is_refused("this would be your own request"),
+        .refused("this would be your own request"),
     ];
     for said in ["approve", "approve:", "approve:d1935700", "deny"] {
         all.push(
             says(format!("before there is an offer: {said}"), &bob(), "fresh", said)
-                .is_refused("there is no offer to decide on yet. Try again in a second"),
+                .refused("there is no offer to decide on yet. Try again in a second"),
         );
     }
     for (who, said) in [
@@ -296,12 +295,12 @@ fn left_over() -> Vec<Attempt> {
         let verdict = said.split(':').next().unwrap();
         all.push(
             says(format!("{said} isn't said by {}", who.name()), &who, "offered", said)
-                .is_refused(&format!("you are not among those who may {verdict} this request now")),
+                .refused(&format!("you are not among those who may {verdict} this request now")),
         );
     }
     for code in ["00000000", "", "d193570", "d1935700 ", "approve:d1935700"] {
         all.push(
-            says(format!("a wrong code is told the right one: {code:?}"), &bob(), "offered", &format!("approve:{code}")).is_refused(
+            says(format!("a wrong code is told the right one: {code:?}"), &bob(), "offered", &format!("approve:{code}")).refused(
                 "the code isn't that of the offer that stands, which is d1935700. Look at the request again before you decide: kubectl get accessrequest offered -n team -o yaml",
             ),
         );
@@ -329,7 +328,7 @@ fn not_stamped() -> Vec<Attempt> {
             said,
         )
         .on(Older)
-        .is_refused(&format!(
+        .refused(&format!(
             "(that takes Kubernetes 1.36). Use: kubectl curfew {verdict} offered -n team"
         ))
     })
