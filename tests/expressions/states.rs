@@ -186,6 +186,11 @@ pub fn with_metadata(mut object: Value, fields: Value) -> Value {
     object
 }
 
+/// The same object under a name that the API server makes up.
+pub fn made_up(object: Value, begins: &str) -> Value {
+    with_metadata(object, json!({"name": null, "generateName": begins}))
+}
+
 /// Puts `fields` in place, deeply; `null` takes one out.
 pub fn merge(object: &mut Value, fields: Value) {
     let Value::Object(fields) = fields else {

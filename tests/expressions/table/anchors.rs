@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::attempt::{Attempt, HOME, TEAM, Who, attempt, path};
-use crate::states::{HELD, job, merge, owner, service, with_metadata};
+use crate::attempt::{Attempt, HOME, TEAM, Who, attempt, collection, path};
+use crate::states::{HELD, job, made_up, merge, owner, service, with_metadata};
 
 const RESERVED: &str = "are Curfew's anchors: choose another name, without the label";
 /// An object of that name, as `states` makes it.
@@ -14,7 +14,9 @@ const SHAPES: [(&str, Shape); 2] = [("Job", job), ("Service", service)];
 pub fn attempts() -> Vec<Attempt> {
     let mut all = reserved();
     all.extend(deleting());
+    all.extend(the_operator_deletes_and_changes());
     all.extend(tidying());
+    all.extend(tidying_and_no_more());
     all.extend(what_the_operator_makes());
     all.extend(jobs_that_it_makes());
     all.extend(services_that_it_makes());
@@ -47,6 +49,9 @@ fn reserved() -> Vec<Attempt> {
                 .accepted(),
             attempt(told("the name is reserved"), &admin)
                 .creates(shape("curfew-until-new"))
+                .refused(RESERVED),
+            attempt(told("a name that the API server makes up is reserved too"), &admin)
+                .creates(made_up(shape(""), "curfew-until-"))
                 .refused(RESERVED),
             attempt(told("the label is reserved"), &admin)
                 .creates(labelled(shape("new")))
@@ -122,11 +127,28 @@ fn deleting() -> Vec<Attempt> {
                 }
             }
             all.push(
+                attempt(
+                    told(&format!("nobody orphans what hangs on all of them: {how}")),
+                    &admin,
+                )
+                .deletes(&collection(&shape("")), how.clone())
+                .refused("an anchor can't be deleted without what it owns (--cascade=orphan)"),
+            );
+            all.push(
                 attempt(told(&format!("others are orphaned at will: {how}")), &admin)
                     .deletes(&path(&shape("plain")), how)
                     .accepted(),
             );
         }
+    }
+    all
+}
+
+fn the_operator_deletes_and_changes() -> Vec<Attempt> {
+    let operator = Who::operator();
+    let mut all = vec![];
+    for (kind, shape) in SHAPES {
+        let told = |what: &str| format!("{kind}: {what}");
         all.extend([
             attempt(told("the operator deletes an anchor"), &operator)
                 .deletes(&path(&shape("curfew-until-stands")), json!({}))
@@ -193,8 +215,15 @@ fn tidying() -> Vec<Attempt> {
                 .changes(&at("curfew-until-going"), let_go[0].clone())
                 .refused(RESERVED),
         );
+    }
+    all
+}
 
-        let collector = &all_of_it[0];
+fn tidying_and_no_more() -> Vec<Attempt> {
+    let collector = &Who::controller("generic-garbage-collector");
+    let mut all = vec![];
+    for (kind, shape) in SHAPES {
+        let at = |name: &str| path(&shape(name));
         let stranger = || json!([owner("v1", "ConfigMap", "other", "other")]);
         let spec = if kind == "Job" {
             json!({"spec": {"activeDeadlineSeconds": 200_000}})
@@ -230,7 +259,7 @@ fn tidying() -> Vec<Attempt> {
                 .creates(labelled(shape("curfew-until-new")))
                 .refused(RESERVED),
             attempt(format!("{kind}: finalizers go while it stays"), collector)
-                .changes(&at("curfew-until-stands"), let_go[0].clone())
+                .changes(&at("curfew-until-stands"), json!({"metadata": {"finalizers": null}}))
                 .accepted(),
         ]);
     }

@@ -2,19 +2,24 @@
 
 use serde_json::{Value, json};
 
-use crate::attempt::{Attempt, HOME, Open, TEAM, Who, attempt, path};
+use crate::attempt::{Attempt, HOME, Open, TEAM, Who, attempt, collection, path};
 use crate::states::{binding, owner, user, with_metadata};
 
 const NAME: &str = "the operator may only touch bindings whose name begins with curfew-";
 
 pub fn attempts() -> Vec<Attempt> {
     let mut all = what_it_makes();
-    all.extend(what_it_changes_and_deletes());
+    all.extend(what_it_changes());
+    all.extend(what_it_deletes());
     all
 }
 
 fn anchored() -> Value {
     owner("networking.k8s.io/v1", "IPAddress", "10.0.0.9", "0d1e")
+}
+
+fn by_grant() -> Value {
+    owner("curfew.dev/v1alpha1", "AccessGrant", "g", "0d1e")
 }
 
 /// As the operator makes it.
@@ -29,21 +34,14 @@ fn makes(told: impl Into<String>, object: Value) -> Open {
     attempt(told, &Who::operator()).creates(object)
 }
 
-fn what_it_makes() -> Vec<Attempt> {
-    let with = |pointer: &str, value: &Value| {
-        let mut object = its_own();
-        *object.pointer_mut(pointer).unwrap() = value.clone();
-        object
-    };
-    let account = |namespace: &str| json!({"kind": "ServiceAccount", "name": "robot", "namespace": namespace});
+fn account(namespace: &str) -> Value {
+    json!({"kind": "ServiceAccount", "name": "robot", "namespace": namespace})
+}
+
+/// What it makes none with, each because of one thing.
+fn odd() -> Vec<(&'static str, Value, &'static str)> {
     let group = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "sre"});
-    let by_grant = owner("curfew.dev/v1alpha1", "AccessGrant", "g", "0d1e");
-    let fine = [
-        ("/subjects", json!([user("alice")])),
-        ("/subjects", json!([account(TEAM)])),
-        ("/metadata/ownerReferences", json!([anchored()])),
-        ("/metadata/ownerReferences", json!([by_grant])),
-    ];
+    let by_grant = by_grant();
     let (label, one_subject, one_owner) = (
         "must carry the label curfew.dev/grant-uid",
         "must have exactly one subject",
@@ -51,7 +49,7 @@ fn what_it_makes() -> Vec<Attempt> {
     );
     let subjects = "the operator may bind one User (not system:) or one ServiceAccount";
     let places = "the operator may not bind in kube-* namespaces nor in its own";
-    let refused = [
+    vec![
         ("/metadata/name", json!("new"), NAME),
         ("/metadata/labels", Value::Null, label),
         ("/metadata/labels", json!({"curfew.dev/grant-uid": ""}), label),
@@ -97,6 +95,20 @@ fn what_it_makes() -> Vec<Attempt> {
             json!([owner("other.example/v1", "AccessGrant", "x", "0d1e")]),
             one_owner,
         ),
+    ]
+}
+
+fn what_it_makes() -> Vec<Attempt> {
+    let with = |pointer: &str, value: &Value| {
+        let mut object = its_own();
+        *object.pointer_mut(pointer).unwrap() = value.clone();
+        object
+    };
+    let fine = [
+        ("/subjects", json!([user("alice")])),
+        ("/subjects", json!([account(TEAM)])),
+        ("/metadata/ownerReferences", json!([anchored()])),
+        ("/metadata/ownerReferences", json!([by_grant()])),
     ];
     let mut all: Vec<Attempt> = fine
         .iter()
@@ -108,7 +120,7 @@ fn what_it_makes() -> Vec<Attempt> {
             .accepted()
         })
         .collect();
-    all.extend(refused.iter().map(|(pointer, value, because)| {
+    all.extend(odd().iter().map(|(pointer, value, because)| {
         makes(
             format!("the operator makes none with {pointer} {value}"),
             with(pointer, value),
@@ -126,7 +138,7 @@ fn what_it_makes() -> Vec<Attempt> {
     all
 }
 
-fn what_it_changes_and_deletes() -> Vec<Attempt> {
+fn what_it_changes() -> Vec<Attempt> {
     let operator = Who::operator();
     let changes = |told: String, name: &str, change: &Value| {
         attempt(told, &operator).changes(&path(&binding(name)), change.clone())
@@ -183,6 +195,13 @@ fn what_it_changes_and_deletes() -> Vec<Attempt> {
     all.extend([
         changes("nothing new holds what is going".to_owned(), "curfew-going", &held)
             .refused("no new finalizers can be added if the object is being deleted"),
+    ]);
+    all
+}
+
+fn what_it_deletes() -> Vec<Attempt> {
+    let operator = Who::operator();
+    vec![
         attempt("the operator deletes its own", &operator)
             .deletes(&path(&binding("curfew-stands")), json!({}))
             .accepted(),
@@ -191,6 +210,9 @@ fn what_it_changes_and_deletes() -> Vec<Attempt> {
             .refused(NAME),
         attempt("the operator deletes nobody else's, whatever it is labelled", &operator)
             .deletes(&path(&binding("labelled")), json!({}))
+            .refused(NAME),
+        attempt("the operator doesn't delete all at once", &operator)
+            .deletes(&collection(&binding("")), json!({}))
             .refused(NAME),
         attempt("the operator deletes none that holds everywhere", &operator)
             .deletes(
@@ -204,6 +226,5 @@ fn what_it_changes_and_deletes() -> Vec<Attempt> {
         )
         .creates(with_metadata(binding("new"), json!({"namespace": "kube-public"})))
         .accepted(),
-    ]);
-    all
+    ]
 }

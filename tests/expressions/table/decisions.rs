@@ -10,6 +10,7 @@ pub fn attempts() -> Vec<Attempt> {
     let mut all = who_may_speak();
     all.extend(nobody_else_may());
     all.extend(records_are_true());
+    all.extend(with_less_to_say_of_oneself());
     all.extend(too_late_or_too_soon());
     all.extend(on_ones_own_request());
     all.extend(said_once());
@@ -182,7 +183,6 @@ fn records_are_true() -> Vec<Attempt> {
             .refused(because)
         })
         .collect();
-    let (nameless, secondhand) = (bob().without_uid(), bob().without_credential());
     all.extend([
         speaks(
             "a record may name the code",
@@ -208,7 +208,16 @@ fn records_are_true() -> Vec<Attempt> {
             ),
         )
         .refused("the code isn't that of the offer that stands, which is none"),
-        speaks("whoever has no uid records none", &nameless, "offered", &own()).refused(name),
+    ]);
+    all
+}
+
+fn with_less_to_say_of_oneself() -> Vec<Attempt> {
+    let own = || record(&bob(), "Approve", &["lead/User:bob"]);
+    let (nameless, secondhand) = (bob().without_uid(), bob().without_credential());
+    vec![
+        speaks("whoever has no uid records none", &nameless, "offered", &own())
+            .refused("only be recorded in your own name"),
         speaks(
             "without a uid one speaks without",
             &nameless,
@@ -216,7 +225,8 @@ fn records_are_true() -> Vec<Attempt> {
             &with(own(), json!({"uid": null})),
         )
         .accepted(),
-        speaks("under impersonation nobody is direct", &secondhand, "offered", &own()).refused(direct),
+        speaks("under impersonation nobody is direct", &secondhand, "offered", &own())
+            .refused("direct must say whether"),
         speaks(
             "under impersonation a record says so",
             &secondhand,
@@ -231,8 +241,7 @@ fn records_are_true() -> Vec<Attempt> {
             &with(own(), json!({"direct": null})),
         )
         .accepted(),
-    ]);
-    all
+    ]
 }
 
 fn too_late_or_too_soon() -> Vec<Attempt> {

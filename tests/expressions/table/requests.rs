@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::attempt::Server::{Older, Stamping};
 use crate::attempt::{Attempt, Who, attempt};
-use crate::states::{alice, approval, request, unnamed, with_metadata};
+use crate::states::{alice, approval, made_up, request, unnamed, with_metadata};
 
 pub fn attempts() -> Vec<Attempt> {
     let (alice, bob) = (alice(), Who::person("bob", &["sre"]));
@@ -15,6 +15,10 @@ pub fn attempts() -> Vec<Attempt> {
             .becomes(vec![("/spec/requester", alice.identity())]),
         attempt("who leaves out who asks is filled in", &alice)
             .creates(unnamed("new"))
+            .on(Stamping)
+            .becomes(vec![("/spec/requester", alice.identity())]),
+        attempt("so is who leaves the name to the API server", &alice)
+            .creates(made_up(unnamed(""), "look-"))
             .on(Stamping)
             .becomes(vec![("/spec/requester", alice.identity())]),
         attempt("an explicit null is as good as absent", &alice)

@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::attempt::{Attempt, Open, Who, attempt, path};
-use crate::states::{binding, owner, user, with_metadata};
+use crate::states::{binding, made_up, owner, user, with_metadata};
 
 const RESERVED: &str = "are reserved for Curfew: choose another name";
 
 pub fn attempts() -> Vec<Attempt> {
     let mut all = names_and_labels();
+    all.extend(changing());
     all.extend(tidying());
     all
 }
@@ -36,8 +37,7 @@ fn names_and_labels() -> Vec<Attempt> {
     let admin = Who::admin();
     let labelled =
         |object: Value, value: &str| with_metadata(object, json!({"labels": {"curfew.dev/grant-uid": value}}));
-    let label = |key: &str, value: Value| json!({"metadata": {"labels": {key: value}}});
-    let mut all = vec![
+    vec![
         attempt("a binding of another name is free", &admin)
             .creates(binding("new"))
             .accepted(),
@@ -50,6 +50,12 @@ fn names_and_labels() -> Vec<Attempt> {
         attempt("the name is reserved", &admin)
             .creates(binding("curfew-new"))
             .refused(RESERVED),
+        attempt("a name that the API server makes up is reserved too", &admin)
+            .creates(made_up(binding(""), "curfew-"))
+            .refused(RESERVED),
+        attempt("another one is free", &admin)
+            .creates(made_up(binding(""), "other-"))
+            .accepted(),
         attempt("the label is reserved", &admin)
             .creates(labelled(binding("new"), "x"))
             .refused(RESERVED),
@@ -65,6 +71,13 @@ fn names_and_labels() -> Vec<Attempt> {
         attempt("another name is free everywhere", &admin)
             .creates(everywhere("new"))
             .accepted(),
+    ]
+}
+
+fn changing() -> Vec<Attempt> {
+    let admin = Who::admin();
+    let label = |key: &str, value: Value| json!({"metadata": {"labels": {key: value}}});
+    let mut all = vec![
         changes("other bindings are free", &admin, "plain", label("x", json!("y"))).accepted(),
         changes(
             "nobody puts the label on",

@@ -70,12 +70,18 @@ fn stamped() -> Vec<Attempt> {
             ])
         })
         .collect();
+    all.extend(stamped_in_other_states());
+    all
+}
+
+fn stamped_in_other_states() -> Vec<Attempt> {
+    let coded = format!("approve:{CODE}");
     let nobody_in_particular = bob().without_uid().without_credential();
     let mut blank = record(&nobody_in_particular, "Approve", &["lead/User:bob"]);
     merge(&mut blank, json!({"direct": false}));
     let mut early = record(&alice(), "Revoke", &["requester"]);
     merge(&mut early, json!({"offer": ""}));
-    all.extend([
+    vec![
         says(
             "under impersonation it becomes one that says so",
             &nobody_in_particular,
@@ -109,8 +115,7 @@ fn stamped() -> Vec<Attempt> {
         says("with the right code the policy is content", &bob(), "coded", &coded)
             .on(Stamping)
             .accepted(),
-    ]);
-    all
+    ]
 }
 
 fn stamped_in_the_same_write() -> Vec<Attempt> {
