@@ -15,6 +15,8 @@ pub struct Altered {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cut {
     Comma,
+    /// After a field's name.
+    Field,
     Question,
     Colon,
     Or,
@@ -35,7 +37,7 @@ pub fn alterations(text: &str) -> Vec<Altered> {
     let mut all = vec![];
     for group in groups(text) {
         for entry in group.split(&group.inside, |cut| cut == Cut::Comma) {
-            for part in group.split(&entry, |cut| matches!(cut, Cut::Question | Cut::Colon)) {
+            for part in group.split(&entry, |cut| matches!(cut, Cut::Field | Cut::Question | Cut::Colon)) {
                 all.extend(group.without_operands(text, &part));
                 if group.ends_in(&part, Cut::Question) {
                     let condition = shown(text, &part);
@@ -156,6 +158,7 @@ fn groups(text: &str) -> Vec<Group> {
             (None, b',') => cut(Cut::Comma, 1),
             (None, b'?') if spaced => cut(Cut::Question, 1),
             (None, b':') if spaced => cut(Cut::Colon, 1),
+            (None, b':') if next.is_ascii_whitespace() => cut(Cut::Field, 1),
             (None, b'|') if next == b'|' => {
                 cut(Cut::Or, 2);
                 at += 1;
@@ -198,5 +201,9 @@ pub fn expressions_are_taken_apart() {
         ["b ? x : y", "a ? x : y", "true ? x : y", "false ? x : y"]
     );
     assert_eq!(texts("O{a: 1, ?b: c.?d}"), ["O{ ?b: c.?d}", "O{a: 1 }"]);
+    assert_eq!(
+        how("O{?c: a ? x : y}"),
+        ["`a` taken for true", "`a` taken for false", "without `?c: a ? x : y`"]
+    );
     assert_eq!(negated("a"), "!(a)");
 }
