@@ -18,7 +18,7 @@ pub const TEAM: &str = "team";
 /// What an API server answers that is busy, or about to serve a definition anew.
 const PASSING: [u16; 5] = [404, 409, 429, 503, 504];
 /// So often it is asked again then.
-const PATIENCE: usize = 40;
+const PATIENCE: usize = 300;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Somebody, as admission sees them. Without a name: whoever has the client.
