@@ -1,0 +1,248 @@
+//! What the definitions themselves refuse, whatever admission policies there are: durations that are none, names that are none, and changes of what was
+//! asked, said and granted.
+
+use serde_json::{Value, json};
+
+use super::decisions::{at, bob, record};
+use crate::attempt::{Attempt, Who, attempt, path};
+use crate::states::{CODE, DIGEST, FORMER, alice, approval, grant, merge, policy, request};
+
+const DURATION: &str = "must be a duration such as 90s, 30m or 1h30m: whole numbers of h, m and s, from 1s to 8760h";
+const ACCOUNTS: &str = "service accounts are named under serviceAccounts";
+const ROLE: &str = "a role is named in full; there are no wildcards";
+/// Each is refused by another part of the rule.
+const NO_DURATIONS: [&str; 6] = ["1h1", "1.5h", "-1h", "0s", "8761h", "1d"];
+const DURATIONS: [&str; 4] = ["1s", "8760h", "90s", "1h30m"];
+
+pub fn of_requests() -> Vec<Attempt> {
+    let mut all = what_is_asked();
+    all.extend(nothing_changes());
+    all.extend(decisions_are_added_alone());
+    for text in NO_DURATIONS {
+        let status = json!({"status": {"offer": {"digest": DIGEST, "code": CODE, "duration": text}}});
+        all.push(
+            attempt(format!("no offer is for {text}"), &Who::operator())
+                .changes(&format!("{}/status", at("fresh")), status)
+                .refused(DURATION),
+        );
+    }
+    all
+}
+
+fn what_is_asked() -> Vec<Attempt> {
+    let asks = |told: String, fields: Value| attempt(told, &alice()).creates(request("new", fields));
+    let mut all: Vec<Attempt> = NO_DURATIONS
+        .iter()
+        .map(|text| asks(format!("nobody asks for {text}"), json!({"duration": text})).refused(DURATION))
+        .collect();
+    all.extend(
+        DURATIONS
+            .iter()
+            .map(|text| asks(format!("one may ask for {text}"), json!({"duration": text})).accepted()),
+    );
+    for name in ["*", "read*"] {
+        all.push(
+            asks(
+                format!("nobody asks for the role {name}"),
+                json!({"role": {"name": name}}),
+            )
+            .refused(ROLE),
+        );
+    }
+    all.push(asks("one may ask for no duration".into(), json!({"duration": null})).accepted());
+    all
+}
+
+fn nothing_changes() -> Vec<Attempt> {
+    let changes = |name: &str, field: &str, value: &Value| {
+        attempt(format!("{field} of {name} doesn't become {value}"), &Who::admin())
+            .changes(&at(name), json!({"spec": {field: value}}))
+            .refused(&format!("{field} can't be changed"))
+    };
+    let optional = [
+        ("policy", json!("one"), json!("another")),
+        ("namespaces", json!(["a", "b"]), json!(["a"])),
+        ("clusterWide", json!(false), json!(true)),
+        ("duration", json!("60m"), json!("1h")),
+        (
+            "startTime",
+            json!("2030-01-01T00:00:00Z"),
+            json!("2030-01-01T00:00:01Z"),
+        ),
+        ("extends", json!("one"), json!("another")),
+        ("reason", json!("one"), json!("")),
+    ];
+    let mut all = vec![];
+    for (field, value, other) in &optional {
+        all.push(changes("filled", field, other));
+        all.push(changes("filled", field, &Value::Null));
+        all.push(changes("bare", field, value));
+    }
+    let requester = [
+        json!({"username": "mallory"}),
+        json!({"uid": "another"}),
+        json!({"groups": ["sre"]}),
+        Value::Null,
+    ];
+    for (field, value) in requester.iter().map(|value| ("requester", value)).chain([
+        ("role", &json!({"name": "other"})),
+        ("role", &json!({"kind": "ClusterRole"})),
+    ]) {
+        all.push(changes("filled", field, value));
+    }
+    all.push(changes("nobodys", "requester", &alice().identity()));
+    for name in ["filled", "bare", "nobodys"] {
+        let told = format!("what isn't asked is free: {name}");
+        all.push(
+            attempt(told, &Who::admin())
+                .changes(&at(name), json!({"metadata": {"labels": {"x": "y"}}}))
+                .accepted(),
+        );
+    }
+    all
+}
+
+fn decisions_are_added_alone() -> Vec<Attempt> {
+    let (first, second) = (approval("bob", DIGEST), approval("carol", DIGEST));
+    let changed = |fields: Value| {
+        let mut record = first.clone();
+        merge(&mut record, fields);
+        json!([record, second])
+    };
+    let denial = record(&bob(), "Deny", &["*/User:bob"]);
+    let lists = [
+        Value::Null,
+        json!([]),
+        json!([first]),
+        json!([second]),
+        json!([second, first]),
+        json!([first, first]),
+        json!([second, first, denial]),
+        changed(json!({"verdict": "Deny"})),
+        changed(json!({"username": "mallory"})),
+        changed(json!({"comment": "I didn't say this"})),
+        changed(json!({"offer": FORMER})),
+    ];
+    let mut all: Vec<Attempt> = lists
+        .into_iter()
+        .map(|list| {
+            attempt(format!("what was said doesn't become {list}"), &bob())
+                .changes(&at("two-said"), json!({"spec": {"decisions": list}}))
+                .refused("Invalid value: decisions are only ever added at the end")
+        })
+        .collect();
+    all.push(
+        attempt("what was said may be added to", &bob())
+            .changes(&at("two-said"), json!({"spec": {"decisions": [first, second, denial]}}))
+            .accepted(),
+    );
+    all
+}
+
+pub fn of_records() -> Vec<Attempt> {
+    let mut all = policies();
+    for text in NO_DURATIONS {
+        let mut object = grant("new");
+        object["spec"]["duration"] = json!(text);
+        all.push(
+            attempt(format!("no grant is for {text}"), &Who::operator())
+                .creates(object)
+                .refused(DURATION),
+        );
+    }
+    let edits = [
+        json!({"duration": "8h"}),
+        json!({"subject": {"name": "mallory"}}),
+        json!({"revokers": {"users": ["mallory"]}}),
+        json!({"reason": "another"}),
+    ];
+    for edit in edits {
+        for who in [Who::operator(), Who::admin()] {
+            let told = format!("no grant is changed: {edit} by {:?}", who.name());
+            all.push(
+                attempt(told, &who)
+                    .changes(&path(&grant("stands")), json!({"spec": edit}))
+                    .refused("a grant can't be changed"),
+            );
+        }
+    }
+    let label = json!({"metadata": {"labels": {"x": "y"}}});
+    all.push(
+        attempt("a grant may be labelled", &Who::operator())
+            .changes(&path(&grant("stands")), label)
+            .accepted(),
+    );
+    all
+}
+
+/// A policy's spec, with this text at one of its places.
+type Place = (&'static str, fn(&str) -> Value);
+
+fn policies() -> Vec<Attempt> {
+    let writes = |told: String, fields: Value| {
+        let mut object = policy("new");
+        merge(&mut object["spec"], fields);
+        attempt(told, &Who::admin()).creates(object)
+    };
+    let durations: [Place; 8] = [
+        ("maxDuration", |text| json!({"maxDuration": text})),
+        ("defaultDuration", |text| json!({"defaultDuration": text})),
+        ("maxTotalDuration", |text| json!({"maxTotalDuration": text})),
+        ("requestTTL", |text| json!({"requestTTL": text})),
+        ("retention", |text| json!({"retention": text})),
+        ("startTolerance", |text| json!({"startTolerance": text})),
+        (
+            "review.within",
+            |text| json!({"review": {"approvers": {"groups": ["sre"]}, "within": text}}),
+        ),
+        (
+            "timeout",
+            |text| json!({"approval": {"stages": [{"name": "lead", "approvers": {"groups": ["sre"]}, "timeout": text}]}}),
+        ),
+    ];
+    let people: [Place; 4] = [
+        ("requesters", |name| json!({"requesters": {"users": ["alice", name]}})),
+        (
+            "approvers",
+            |name| json!({"approval": {"stages": [{"name": "lead", "approvers": {"users": ["bob", name]}}]}}),
+        ),
+        ("escalateTo", |name| {
+            let stage =
+                json!({"name": "lead", "approvers": {"groups": ["sre"]}, "escalateTo": {"users": ["bob", name]}});
+            json!({"approval": {"stages": [stage]}})
+        }),
+        (
+            "review",
+            |name| json!({"review": {"approvers": {"users": ["bob", name]}}}),
+        ),
+    ];
+    let mut all = vec![];
+    for (place, spec) in durations {
+        all.extend(
+            NO_DURATIONS
+                .iter()
+                .map(|text| writes(format!("{place} is not {text}"), spec(text)).refused(DURATION)),
+        );
+        all.extend(
+            DURATIONS
+                .iter()
+                .map(|text| writes(format!("{place} may be {text}"), spec(text)).accepted()),
+        );
+    }
+    for (place, spec) in people {
+        let robot = "system:serviceaccount:team:robot";
+        all.push(writes(format!("{place}: a service account is no user"), spec(robot)).refused(ACCOUNTS));
+        all.push(
+            writes(
+                format!("{place}: a component may be a user"),
+                spec("system:kube-scheduler"),
+            )
+            .accepted(),
+        );
+    }
+    for name in ["*", "read*"] {
+        let roles = json!({"roles": [{"kind": "Role", "name": "reader"}, {"kind": "Role", "name": name}]});
+        all.push(writes(format!("no policy is about the role {name}"), roles).refused(ROLE));
+    }
+    all
+}
