@@ -1,8 +1,9 @@
 //! Who goes first: what takes access away, then what gives it. What only tells about it waits until none of that is under way, but never long.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 /// What tells waits at most so long, for under a load that never ends people still want to know.
@@ -17,7 +18,9 @@ const TELLING: usize = 16;
 /// How much that goes first is under way.
 #[derive(Debug)]
 pub struct Precedence {
-    under_way: watch::Sender<usize>,
+    under_way: AtomicUsize,
+    /// Tells when the first begins, and when the last is done. Who has waited longer is woken first.
+    turned: Notify,
     giving: Semaphore,
     telling: Semaphore,
 }
@@ -25,7 +28,8 @@ pub struct Precedence {
 impl Default for Precedence {
     fn default() -> Self {
         Self {
-            under_way: watch::Sender::new(0),
+            under_way: AtomicUsize::new(0),
+            turned: Notify::new(),
             giving: Semaphore::new(GIVING),
             telling: Semaphore::new(TELLING),
         }
@@ -42,7 +46,9 @@ pub struct First<'a> {
 impl Precedence {
     /// From now on access is being taken away, or a sealed grant bound. Waits for nothing.
     pub fn first(&self) -> First<'_> {
-        self.under_way.send_modify(|count| *count += 1);
+        if self.under_way.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.turned.notify_waiters();
+        }
         First {
             precedence: self,
             _turn: None,
@@ -69,24 +75,39 @@ impl Precedence {
         self.telling.acquire().await.ok()
     }
 
+    /// Returns when nothing goes first, and after this time at the latest.
+    pub async fn after_what_goes_first(&self, limit: Duration) {
+        let _ = tokio::time::timeout(limit, self.until(|under_way| under_way == 0)).await;
+    }
+
     async fn quiet(&self) {
-        let mut under_way = self.under_way.subscribe();
         loop {
-            // The sender lives as long as this does.
-            let _ = under_way.wait_for(|count| *count == 0).await;
-            let disturbed = tokio::time::timeout(QUIET, under_way.wait_for(|count| *count > 0));
+            self.until(|under_way| under_way == 0).await;
+            let disturbed = tokio::time::timeout(QUIET, self.until(|under_way| under_way > 0));
             if disturbed.await.is_err() {
                 return;
             }
+        }
+    }
+
+    async fn until(&self, is_so: impl Fn(usize) -> bool) {
+        loop {
+            let mut turned = std::pin::pin!(self.turned.notified());
+            // From here on no turn is missed.
+            turned.as_mut().enable();
+            if is_so(self.under_way.load(Ordering::SeqCst)) {
+                return;
+            }
+            turned.await;
         }
     }
 }
 
 impl Drop for First<'_> {
     fn drop(&mut self) {
-        self.precedence
-            .under_way
-            .send_modify(|count| *count = count.saturating_sub(1));
+        if self.precedence.under_way.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.precedence.turned.notify_waiters();
+        }
     }
 }
 
@@ -111,6 +132,21 @@ mod tests {
         let precedence = Precedence::default();
         let _never_done = precedence.first();
         precedence.telling().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_after_waits_for_what_goes_first_and_not_for_ever() {
+        let precedence = Precedence::default();
+        let limit = Duration::from_secs(1);
+        let first = precedence.first();
+        let mut after = Box::pin(precedence.after_what_goes_first(limit));
+        assert!(futures::poll!(&mut after).is_pending());
+        drop(first);
+        assert!(futures::poll!(&mut after).is_ready());
+        let _never_done = precedence.first();
+        let begun = Instant::now();
+        precedence.after_what_goes_first(limit).await;
+        assert_eq!(begun.elapsed(), limit);
     }
 
     #[tokio::test]

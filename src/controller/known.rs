@@ -112,6 +112,12 @@ impl Known {
         Some(found.as_ref().clone())
     }
 
+    /// Whether this binding is still there.
+    pub fn is_there(&self, binding: &RoleBinding) -> bool {
+        let found = self.bindings.get(&ObjectRef::from_obj(binding));
+        found.is_some_and(|found| found.uid() == binding.uid())
+    }
+
     /// Whether any grant that hasn't ended hangs on the anchor of that name.
     pub fn hangs_on(&self, anchor: &str) -> bool {
         let on_it = |grant: &AccessGrant| {

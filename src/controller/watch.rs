@@ -4,6 +4,7 @@
 //! happened meanwhile is in no event: then everything is looked at.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::stream::{BoxStream, StreamExt};
@@ -11,7 +12,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::Semaphore;
 
 use crate::cluster::watching::Reconnect;
 
@@ -26,19 +27,40 @@ pub struct Watch<K: Kind> {
     pub store: Store<K>,
     /// Whether it has shown all that there is.
     pub shown: Shown,
-    says: watch::Sender<bool>,
+    says: Says,
     events: BoxStream<'static, watcher::Result<watcher::Event<K>>>,
 }
 
-/// Whether a watch has shown all that there is, once. The store's own way to tell wakes only the last of those who wait for it.
+/// Whether a watch has shown all that there is, once. The store's own way to tell wakes only the last of those who wait for it; this one wakes all, and who
+/// has waited longer first. Never has a permit, and is closed when it is so.
 #[derive(Clone)]
-pub struct Shown(watch::Receiver<bool>);
+pub struct Shown(Arc<Semaphore>);
 
 impl Shown {
     /// Returns when it has, or when it never will because the process ends.
     pub async fn all(&self) {
-        let _ = self.0.clone().wait_for(|shown| *shown).await;
+        let _ = self.0.acquire().await;
     }
+}
+
+/// Says so.
+struct Says(Shown);
+
+impl Says {
+    fn shown(&self) {
+        self.0.0.close();
+    }
+}
+
+impl Drop for Says {
+    fn drop(&mut self) {
+        self.shown();
+    }
+}
+
+fn showing() -> (Says, Shown) {
+    let shown = Shown(Arc::new(Semaphore::new(0)));
+    (Says(shown.clone()), shown)
 }
 
 /// What a watch tells.
@@ -56,10 +78,10 @@ impl<K: Kind> Watch<K> {
         let events = reflector(writer, watcher(api, config))
             .backoff(Reconnect::default())
             .boxed();
-        let (says, shown) = watch::channel(false);
+        let (says, shown) = showing();
         Self {
             store,
-            shown: Shown(shown),
+            shown,
             says,
             events,
         }
@@ -78,7 +100,7 @@ impl<K: Kind> Watch<K> {
                 Ok(watcher::Event::Apply(object) | watcher::Event::Delete(object)) => look(Change::One(object)),
                 Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {}
                 Ok(watcher::Event::InitDone) => {
-                    says.send_replace(true);
+                    says.shown();
                     look(Change::All);
                 }
                 Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "a watch broke and is opened again"),
@@ -141,11 +163,10 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_wait_for_what_there_is_are_woken() {
-        let (says, shown) = watch::channel(false);
-        let shown = Shown(shown);
+        let (says, shown) = showing();
         let mut waiting: FuturesUnordered<_> = (0..3).map(|_| shown.all()).collect();
         assert!(waiting.next().now_or_never().is_none());
-        says.send_replace(true);
+        says.shown();
         for _ in 0..3 {
             waiting.next().await;
         }
@@ -153,8 +174,8 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_watch_that_is_gone() {
-        let (says, shown) = watch::channel(false);
+        let (says, shown) = showing();
         drop(says);
-        assert!(Shown(shown).all().now_or_never().is_some());
+        assert!(shown.all().now_or_never().is_some());
     }
 }

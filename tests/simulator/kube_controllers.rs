@@ -17,11 +17,12 @@ pub const LAG: Duration = Duration::from_millis(900);
 
 /// Works for ever, but while it `stalls`.
 pub async fn work(server: Arc<Server>, mut stalls: Receiver<bool>, mut chance: Chance) {
-    let (mut news, mut seen) = (server.news(), 0);
+    let mut seen = 0;
     loop {
-        // The senders live as long as the schedule does.
+        // The sender lives as long as the schedule does.
         let _ = stalls.wait_for(|stalls| !stalls).await;
-        news.borrow_and_update();
+        let mut news = std::pin::pin!(server.news());
+        news.as_mut().enable();
         let due = server.look(|store| {
             let is_news = store.since(seen).iter().any(|change| concerns(&change.key));
             seen = store.version();
@@ -37,7 +38,7 @@ pub async fn work(server: Arc<Server>, mut stalls: Receiver<bool>, mut chance: C
         let until: Moment = due.1.and_then(|next| (next - server.now()).to_std().ok()).unwrap_or(Duration::from_secs(3600));
         tokio::select! {
             biased;
-            _ = news.changed() => {}
+            () = news => {}
             () = tokio::time::sleep(until) => {}
         }
     }

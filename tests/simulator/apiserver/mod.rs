@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use tokio::sync::watch as news;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 pub use self::http::OPERATOR;
@@ -108,8 +109,10 @@ impl Time {
 
 pub struct Server {
     store: Mutex<Store>,
-    news: news::Sender<u64>,
-    cut_off: news::Sender<BTreeSet<Who>>,
+    /// Tells that something was stored. Not by a `watch`, which wakes in another order each time.
+    news: Notify,
+    cut_off: Mutex<BTreeSet<Who>>,
+    reached: Notify,
     time: Arc<Time>,
     around: Arc<dyn Surroundings>,
 }
@@ -118,8 +121,9 @@ impl Server {
     pub fn new(time: Arc<Time>, around: Arc<dyn Surroundings>) -> Arc<Self> {
         Arc::new(Self {
             store: Mutex::default(),
-            news: news::Sender::new(0),
-            cut_off: news::Sender::new(BTreeSet::new()),
+            news: Notify::new(),
+            cut_off: Mutex::default(),
+            reached: Notify::new(),
             time,
             around,
         })
@@ -151,34 +155,40 @@ impl Server {
             self.around.changed(who, change, now);
         }
         if version > before {
-            self.news.send_replace(version);
+            self.news.notify_waiters();
         }
         done
     }
 
-    /// Tells the newest version.
-    pub fn news(&self) -> news::Receiver<u64> {
-        self.news.subscribe()
+    /// Returns when something is stored after this was first polled.
+    pub fn news(&self) -> Notified<'_> {
+        self.news.notified()
     }
 
     /// From now on this one reaches the API server, or doesn't.
     pub fn cut_off(&self, who: Who, is_cut_off: bool) {
-        self.cut_off.send_modify(|all| {
-            if is_cut_off {
-                all.insert(who);
-            } else {
-                all.remove(&who);
-            }
-        });
+        let mut all = self.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_cut_off {
+            all.insert(who);
+        } else {
+            all.remove(&who);
+        }
+        drop(all);
+        self.reached.notify_waiters();
     }
 
     /// Returns at once if this one reaches the API server. Else when it does again, with `false`: what was under way is lost.
     async fn reaches(&self, who: Who) -> bool {
-        let mut cut_off = self.cut_off.subscribe();
-        let is_reached = !cut_off.borrow_and_update().contains(&who);
-        // The sender lives as long as this does.
-        let _ = cut_off.wait_for(|all| !all.contains(&who)).await;
-        is_reached
+        let mut is_reached = true;
+        loop {
+            let mut reached = std::pin::pin!(self.reached.notified());
+            reached.as_mut().enable();
+            if !self.cut_off.lock().unwrap_or_else(PoisonError::into_inner).contains(&who) {
+                return is_reached;
+            }
+            is_reached = false;
+            reached.await;
+        }
     }
 
     /// Carries out one call that writes or reads an object.

@@ -9,7 +9,6 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame};
 use serde_json::{Value, json};
-use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
 use tower::BoxError;
 
@@ -47,7 +46,6 @@ impl Selector {
 
 pub struct Watching {
     server: Arc<Server>,
-    news: Receiver<u64>,
     key: Key,
     who: Who,
     selector: Selector,
@@ -60,7 +58,6 @@ pub struct Watching {
 impl Watching {
     pub fn begin(server: Arc<Server>, key: Key, who: Who, selector: Selector, from: u64, seconds: u64) -> Self {
         Self {
-            news: server.news(),
             server,
             key,
             who,
@@ -93,8 +90,10 @@ impl Watching {
         if self.told < self.server.look(|store| store.compacted()) {
             return Ok(line("ERROR", &gone(self.told)));
         }
+        let server = Arc::clone(&self.server);
         loop {
-            self.news.borrow_and_update();
+            let mut news = std::pin::pin!(server.news());
+            news.as_mut().enable();
             if let Some(line) = self.look() {
                 match self.server.around.telling(self.who) {
                     Telling::After(lag) => tokio::time::sleep(lag).await,
@@ -106,8 +105,7 @@ impl Watching {
                 }
                 return Ok(line);
             }
-            // The sender lives as long as this does.
-            let _ = self.news.changed().await;
+            news.await;
         }
     }
 
