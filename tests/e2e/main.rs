@@ -13,6 +13,7 @@
 
 mod anchor;
 mod boundary;
+mod clocks;
 mod content;
 mod course;
 mod denial;
@@ -21,10 +22,12 @@ mod foreign;
 mod guards;
 mod identity;
 mod kubectl;
+mod lease;
 mod policy;
 mod refusal;
 mod replicas;
 mod scene;
+mod signs;
 mod simultaneous;
 mod tools;
 mod uninstall;
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let cases = [
         anchor::cases(),
         boundary::cases(),
+        clocks::cases(),
         content::cases(),
         course::cases(),
         denial::cases(),
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         guards::cases(),
         identity::cases(),
         kubectl::cases(),
+        lease::cases(),
         policy::cases(),
         refusal::cases(),
         replicas::cases(),
