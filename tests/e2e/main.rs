@@ -12,6 +12,7 @@
 )]
 
 mod anchor;
+mod anchor_refused;
 mod boundary;
 mod clocks;
 mod content;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(AT_ONCE);
     let cases = [
         anchor::cases(),
+        anchor_refused::cases(),
         boundary::cases(),
         clocks::cases(),
         content::cases(),
