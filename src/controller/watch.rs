@@ -39,6 +39,11 @@ impl Shown {
     pub async fn all(&self) {
         let _ = self.0.clone().wait_for(|shown| *shown).await;
     }
+
+    /// Whether it has.
+    pub fn has_all(&self) -> bool {
+        *self.0.borrow()
+    }
 }
 
 /// What a watch tells.

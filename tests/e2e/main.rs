@@ -24,6 +24,7 @@ mod guards;
 mod identity;
 mod kubectl;
 mod lease;
+mod lost_rights;
 mod policy;
 mod refusal;
 mod replicas;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         identity::cases(),
         kubectl::cases(),
         lease::cases(),
+        lost_rights::cases(),
         policy::cases(),
         refusal::cases(),
         replicas::cases(),
