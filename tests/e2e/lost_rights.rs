@@ -9,6 +9,7 @@ use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
+use crate::anchor_overdue::until_the_minute_ends;
 use crate::scene::{Scene, merges};
 use crate::signs::{assert_on_time, binding_of, deletion_of, is_not_ready, metric, metric_is, tries};
 use crate::tools::{eventually, eventually_within, watched};
@@ -183,15 +184,6 @@ async fn is_overdue(scene: &Scene, grant: &AccessGrant) -> String {
 async fn assert_ended(scene: &Scene, grant: &AccessGrant, reason: EndReason) {
     let end = scene.grant_ended(grant).await.status.unwrap().end.unwrap();
     assert_eq!(end.reason, reason, "{}", end.message);
-}
-
-/// A duration with which an access that is granted now ends just in time for the anchor of this minute's end, or of the next one's.
-fn until_the_minute_ends() -> String {
-    const FOR_THE_ANCHOR: i64 = 9;
-    const FOR_THE_TEST: i64 = 8;
-    let left = 60 - curfew::cluster::clock::Clock::system().now().timestamp() % 60;
-    let lasts = left - FOR_THE_ANCHOR;
-    format!("{}s", if lasts < FOR_THE_TEST { lasts + 60 } else { lasts })
 }
 
 // ---- rights --------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@
 )]
 
 mod anchor;
+mod anchor_overdue;
 mod anchor_refused;
 mod boundary;
 mod clocks;
@@ -19,12 +20,15 @@ mod content;
 mod course;
 mod denial;
 mod ending;
+mod finalizers;
 mod foreign;
 mod guards;
+mod guards_in_force;
 mod identity;
 mod kubectl;
 mod lease;
 mod lost_rights;
+mod outage;
 mod policy;
 mod refusal;
 mod replicas;
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(AT_ONCE);
     let cases = [
         anchor::cases(),
+        anchor_overdue::cases(),
         anchor_refused::cases(),
         boundary::cases(),
         clocks::cases(),
@@ -54,12 +59,15 @@ fn main() -> ExitCode {
         course::cases(),
         denial::cases(),
         ending::cases(),
+        finalizers::cases(),
         foreign::cases(),
         guards::cases(),
+        guards_in_force::cases(),
         identity::cases(),
         kubectl::cases(),
         lease::cases(),
         lost_rights::cases(),
+        outage::cases(),
         policy::cases(),
         refusal::cases(),
         replicas::cases(),

@@ -361,7 +361,7 @@ async fn people(scene: &Scene, number: usize) -> Vec<User> {
 }
 
 /// Alice asks so often; there is an offer for each. Gives their names.
-async fn ask_many(scene: &Scene, number: usize, fields: Value) -> Vec<String> {
+pub async fn ask_many(scene: &Scene, number: usize, fields: Value) -> Vec<String> {
     let alice = scene.of::<AccessRequest>(&scene.alice);
     let names: Vec<_> = (0..number).map(|number| format!("look-{number}")).collect();
     let asking = names.iter().map(async |name| {
@@ -378,7 +378,7 @@ async fn ask_many(scene: &Scene, number: usize, fields: Value) -> Vec<String> {
     names
 }
 
-async fn says(api: &Api<AccessRequest>, name: &str, word: &str) -> Result<AccessRequest, String> {
+pub async fn says(api: &Api<AccessRequest>, name: &str, word: &str) -> Result<AccessRequest, String> {
     merges(
         api,
         name,
@@ -388,7 +388,7 @@ async fn says(api: &Api<AccessRequest>, name: &str, word: &str) -> Result<Access
 }
 
 /// Watches this scene's requests until so many are as they should be; gives those, by name.
-async fn all_that(
+pub async fn all_that(
     scene: &Scene,
     number: usize,
     what: &str,

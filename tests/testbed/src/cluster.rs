@@ -277,7 +277,12 @@ impl Cluster {
 
     /// Starts it again, on the same port. Returns when the API server is ready, if it and etcd run.
     pub async fn start_component(&self, component: Component) -> Result<()> {
-        self.embedded()?.start(component).await
+        self.start_component_with(component, &[]).await
+    }
+
+    /// The same, this once with more arguments.
+    pub async fn start_component_with(&self, component: Component, arguments: &[&str]) -> Result<()> {
+        self.embedded()?.start(component, arguments).await
     }
 
     /// The process id of a part of an embedded control plane, while it runs.
