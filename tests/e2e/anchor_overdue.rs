@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use curfew::api::{AccessRequest, condition};
-use curfew::core::anchor::GRACE;
+use curfew::core::anchor;
 use curfew::core::grant::name as grant_name;
 use curfew_testbed::Component;
 use k8s_openapi::api::batch::v1::Job;
@@ -12,7 +12,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::scene::Scene;
-use crate::signs::{assert_on_time, metric_is, tries};
+use crate::signs::{assert_on_time, metric_is, now, tries};
 use crate::tools::eventually_within;
 use crate::world::{Case, cases};
 
@@ -23,32 +23,34 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// The rest of two minutes, and [`GRACE`].
+/// An anchor ends what hangs on it a minute and a few seconds after the deadline at the latest; the rest is kube-controller-manager's own time.
+pub const GRACE: Duration = Duration::from_secs(65 + 30);
+/// The rest of two minutes, and [`anchor::GRACE`].
 const LIMIT: Duration = Duration::from_secs(120 + 30);
 
 async fn an_anchor_that_isnt_taken_away_in_time_is_the_last_that_is_trusted(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let later = scene.asked(&scene.request("later")).await;
     let grant = scene
-        .granted(&scene.request_with("short", json!({"duration": until_the_minute_ends()})))
+        .granted(&scene.request_with("short", json!({"duration": until_the_minute_ends(8)})))
         .await;
     scene.cluster().stop_component(Component::ControllerManager).unwrap();
     scene.grant_ended(&grant).await;
     assert_on_time(&scene, &grant);
 
-    let anchor = grant.spec.anchor.unwrap();
+    let hung = grant.spec.anchor.unwrap();
     let jobs = Api::<Job>::namespaced(
         scene.cluster().admin().client().unwrap(),
         scene.world.installation.namespace(),
     );
     eventually_within(LIMIT, "the operator takes it away itself", async || {
-        jobs.get_opt(&anchor.name).await.unwrap().is_none()
+        jobs.get_opt(&hung.name).await.unwrap().is_none()
     })
     .await;
     let deletes = tries(&scene, "delete", "jobs");
-    let after = deletes[0].received.duration_since(anchor.ends_at.0);
+    let after = deletes[0].received.duration_since(hung.ends_at.0);
     assert!(
-        after >= SignedDuration::from_secs(GRACE.num_seconds()),
+        after >= SignedDuration::from_secs(anchor::GRACE.num_seconds()),
         "{after} after its end"
     );
     let stale = r#"curfew_reconcile_errors_total{controller="anchor",kind="stale"}"#;
@@ -64,7 +66,7 @@ async fn an_anchor_that_isnt_taken_away_in_time_is_the_last_that_is_trusted(scen
     let says = |request: &AccessRequest| {
         let conditions = request.status.clone().unwrap_or_default().conditions;
         let granted = condition::get(&conditions, condition::GRANTED);
-        granted.is_some_and(|granted| granted.reason == "NoAnchor" && granted.message.contains(&anchor.name))
+        granted.is_some_and(|granted| granted.reason == "NoAnchor" && granted.message.contains(&hung.name))
     };
     let waiting = scene
         .request_that("later", "it says which anchor wasn't taken away", says)
@@ -80,11 +82,10 @@ async fn an_anchor_that_isnt_taken_away_in_time_is_the_last_that_is_trusted(scen
     scene.has_no_access().await;
 }
 
-/// A duration with which an access that is granted now ends just in time for the anchor of this minute's end, or of the next one's.
-pub fn until_the_minute_ends() -> String {
+/// A duration of so many seconds or more, with which an access that is granted now ends just in time for the anchor of a minute's end.
+pub fn until_the_minute_ends(at_least: i64) -> String {
     const FOR_THE_ANCHOR: i64 = 9;
-    const FOR_THE_TEST: i64 = 8;
-    let left = 60 - curfew::cluster::clock::Clock::system().now().timestamp() % 60;
+    let left = 60 - now().timestamp() % 60;
     let lasts = left - FOR_THE_ANCHOR;
-    format!("{}s", if lasts < FOR_THE_TEST { lasts + 60 } else { lasts })
+    format!("{}s", if lasts < at_least { lasts + 60 } else { lasts })
 }

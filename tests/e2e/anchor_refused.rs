@@ -1,6 +1,6 @@
 //! Where no anchor can be had: what is approved waits and says why, nothing is bound, and it is granted when one can be had again.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use curfew::api::{AccessRequest, EndReason, condition};
 use curfew::cluster::anchor::LIMIT;
 use curfew::core::anchor::{Until, job, service};
@@ -15,7 +15,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, creates, merges};
-use crate::signs::assert_on_time;
+use crate::signs::{assert_on_time, now};
 use crate::tools::{eventually, watched};
 use crate::world::{Case, cases};
 
@@ -138,7 +138,7 @@ async fn best_effort_is_granted_and_ends_on_time(scene: &Scene) {
 // ---- what stands in the way ----------------------------------------------------------------------------------------
 
 /// The operator's own namespace, by the operator's credential where nothing else is said.
-struct Home<'a> {
+pub struct Home<'a> {
     scene: &'a Scene,
     namespace: &'static str,
     operator: User,
@@ -149,7 +149,7 @@ struct Home<'a> {
 }
 
 impl<'a> Home<'a> {
-    async fn of(scene: &'a Scene) -> Self {
+    pub async fn of(scene: &'a Scene) -> Self {
         let namespace = scene.world.installation.namespace();
         let operator = scene.world.installation.operator_user().await.unwrap();
         Self {
@@ -162,14 +162,15 @@ impl<'a> Home<'a> {
         }
     }
 
-    async fn as_admin(&self, arguments: &[&str]) {
+    pub async fn as_admin(&self, arguments: &[&str]) {
         let here = ["--namespace", self.namespace].into_iter();
         let admin = self.scene.cluster().admin();
         let answer = admin.kubectl(here.chain(arguments.iter().copied())).await.unwrap();
         answer.ok().unwrap_or_else(|error| panic!("{error}"));
     }
 
-    async fn has_a_quota(&self, what: &str, hard: &str) {
+    /// A quota named `none`.
+    pub async fn has_a_quota(&self, what: &str, hard: &str) {
         self.as_admin(&["create", "quota", "none", &format!("--hard={hard}")])
             .await;
         let later = some_minute();
@@ -335,10 +336,6 @@ async fn gives_all_addresses_back(scene: &Scene) {
 
 fn some_minute() -> Until {
     Until::serving(now() + TimeDelta::hours(20)).unwrap()
-}
-
-fn now() -> DateTime<Utc> {
-    curfew::cluster::clock::Clock::system().now()
 }
 
 fn dry_run() -> PostParams {

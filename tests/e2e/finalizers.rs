@@ -31,7 +31,11 @@ async fn case_51_finalizers_forced_off_what_is_going_leave_no_access(scene: Scen
     let going = DeleteParams::foreground();
     scene.grants().delete(&grant.name_any(), &going).await.unwrap();
     scene.loses_access().await;
-    let going = scene.request_in("look", RequestPhase::Withdrawn).await;
+    let over = |request: &AccessRequest| {
+        let phase = request.status.as_ref().and_then(|status| status.phase);
+        phase.is_some_and(RequestPhase::is_final)
+    };
+    let going = scene.request_that("look", "it is over", over).await;
     assert!(
         going.metadata.deletion_timestamp.is_some(),
         "it is held, and has ended all the same"

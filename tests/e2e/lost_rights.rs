@@ -1,7 +1,5 @@
 //! Rights that were taken from the operator: what it can't do it says, and it does it when it may again.
 
-use std::time::Duration;
-
 use curfew::api::{AccessGrant, AccessRequest, EndReason, GrantPhase, RequestPhase, condition};
 use curfew::core::grant::name as grant_name;
 use curfew_testbed::User;
@@ -9,14 +7,11 @@ use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::anchor_overdue::until_the_minute_ends;
+use crate::anchor_overdue::{GRACE, until_the_minute_ends};
 use crate::scene::{Scene, merges};
 use crate::signs::{assert_on_time, binding_of, deletion_of, is_not_ready, metric, metric_is, tries};
 use crate::tools::{eventually, eventually_within, watched};
 use crate::world::{Case, cases};
-
-/// An anchor ends what hangs on it a minute and a few seconds after the deadline at the latest; the rest is kube-controller-manager's own time.
-const GRACE: Duration = Duration::from_secs(65 + 30);
 
 pub fn cases() -> Vec<Case> {
     cases![
@@ -30,7 +25,7 @@ async fn what_the_operator_may_not_delete_its_anchor_ends_or_it_when_it_may_agai
     scene.has_policy(&scene.policy()).await;
     let revoked = scene.granted(&scene.request("revoked")).await;
     let expires = scene
-        .granted(&scene.request_with("expires", json!({"duration": until_the_minute_ends()})))
+        .granted(&scene.request_with("expires", json!({"duration": until_the_minute_ends(8)})))
         .await;
     let operator = scene.world.installation.operator().unwrap();
     let rights = Rights::of(&scene).await;

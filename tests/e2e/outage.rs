@@ -1,16 +1,17 @@
 //! The API server away, or the operator stopped, across deadlines: what is overdue ends as soon as they are back.
 
+use chrono::TimeDelta;
 use curfew::api::{AccessGrant, AccessRequest, EndReason, RequestPhase, time};
 use curfew::core::grant::deadline;
 use curfew_testbed::{AuditEvent, Component};
 use futures::future::try_join_all;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::json;
 
 use crate::scene::Scene;
-use crate::signs::{after_deadline, deletion_of, leads, tries};
+use crate::signs::{after_deadline, deletion_of, leads, now, tries};
 use crate::simultaneous::{all_that, ask_many, says};
 use crate::tools::eventually;
 use crate::world::{Case, cases};
@@ -37,7 +38,7 @@ async fn with_the_api_server_away_across_a_deadline_access_ends_as_it_comes_back
     cluster.stop_component(Component::ControllerManager).unwrap();
     cluster.stop_component(Component::ApiServer).unwrap();
     passes(&grant).await;
-    let back = now();
+    let back = time::to_kubernetes(now()).0;
     cluster.start_component(Component::ApiServer).await.unwrap();
 
     let end = scene.grant_ended(&grant).await.status.unwrap().end.unwrap();
@@ -84,7 +85,7 @@ async fn paused_across_the_deadlines_of_two_hundred_grants_it_ends_them_together
     passes(grants.iter().max_by_key(|grant| deadline(grant)).unwrap()).await;
     assert_eq!(scene.bindings().await.len(), overdue, "nobody has ended anything");
 
-    let resumed = now();
+    let resumed = time::to_kubernetes(now()).0;
     operator.resume().unwrap();
     assert!(!leads(operator).await, "it was away for longer than its Lease");
     eventually("no binding is left", async || scene.bindings().await.is_empty()).await;
@@ -110,10 +111,6 @@ async fn paused_across_the_deadlines_of_two_hundred_grants_it_ends_them_together
 
 /// Waits until a grant's deadline is over.
 async fn passes(grant: &AccessGrant) {
-    let over = time::to_kubernetes(deadline(grant)).0 + SignedDuration::from_secs(2);
+    let over = deadline(grant) + TimeDelta::seconds(2);
     eventually("the deadline passes", async || now() > over).await;
-}
-
-fn now() -> Timestamp {
-    time::to_kubernetes(curfew::cluster::clock::Clock::system().now()).0
 }

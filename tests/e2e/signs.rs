@@ -1,6 +1,8 @@
 //! What an operator says of itself, and what the audit log says of it.
 
+use chrono::{DateTime, Utc};
 use curfew::api::{AccessGrant, time};
+use curfew::cluster::clock::Clock;
 use curfew::core::grant::deadline;
 use curfew_testbed::{AuditEvent, Operator};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -85,6 +87,11 @@ pub fn assert_on_time(scene: &Scene, grant: &AccessGrant) {
         late >= SignedDuration::ZERO && late <= MARGIN,
         "{late} after its deadline"
     );
+}
+
+/// Now, by this machine's clock, which the API server has too.
+pub fn now() -> DateTime<Utc> {
+    Clock::system().now()
 }
 
 /// How long after a grant's deadline this was.
