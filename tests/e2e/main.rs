@@ -50,6 +50,8 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
     let cases = [
+        // What waits longest begins first.
+        uninstall::cases(),
         anchor::cases(),
         anchor_overdue::cases(),
         anchor_refused::cases(),
@@ -72,7 +74,6 @@ fn main() -> ExitCode {
         refusal::cases(),
         replicas::cases(),
         simultaneous::cases(),
-        uninstall::cases(),
     ];
     let trials: Vec<Trial> = cases.into_iter().flatten().map(world::Case::trial).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
