@@ -333,6 +333,10 @@ async fn case_42_with_the_operator_dead_three_hundred_grants_end_within_the_grac
         })
         .collect();
     assert_eq!(late.len(), REQUESTS);
+    let (after_deadline, after_anchor) = late.iter().max_by_key(|(_, after_anchor)| *after_anchor).unwrap();
+    println!(
+        "without an operator the last of {REQUESTS} was gone {after_anchor} s after its anchor's end, {after_deadline} s after its deadline"
+    );
     assert!(
         late.iter()
             .all(|(after_deadline, after_anchor)| *after_deadline >= 0 && *after_anchor <= AFTER_THE_ANCHOR),
