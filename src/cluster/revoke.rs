@@ -46,6 +46,11 @@ pub async fn revoke(client: &Client, binding: &BoundBinding) -> Result<Revoked, 
             Some(found) if is_this(&found, uid) => Ok(Revoked::Lingers),
             _ => Ok(Revoked::Gone),
         },
+        // Who has lost the right to delete is refused also when it is gone: its anchor takes it away, or somebody.
+        Err(error) if error.is_final() => match find("reading the RoleBinding", bindings.get(name)).await {
+            Ok(found) if !found.as_ref().is_some_and(|found| is_this(found, uid)) => Ok(Revoked::Gone),
+            _ => Err(error),
+        },
         Err(error) => Err(error),
     }
 }

@@ -81,8 +81,8 @@ async fn hold(grant: &AccessGrant, context: &Context) -> Result<Again, CallError
     }
 }
 
-/// Reads what the decision needs, side by side. Where the API server doesn't let it be read, what is `known` counts: a right that was taken away must hold
-/// up no end.
+/// Reads what the decision needs, side by side. Where the API server doesn't let it be read, what is `known` counts, once all was shown: a right that was
+/// taken away must hold up no end, and end nothing either.
 async fn observe(grant: &AccessGrant, known: Observed, context: &Context) -> Result<Observed, CallError> {
     let reference = &grant.spec.request;
     let requests = Api::<AccessRequest>::namespaced(context.client.clone(), &reference.namespace);
@@ -96,17 +96,17 @@ async fn observe(grant: &AccessGrant, known: Observed, context: &Context) -> Res
     );
     Ok(Observed {
         grant: grant.clone(),
-        request: or_known(request, known.request)?,
-        role: or_known(role, known.role)?,
-        policy: or_known(policy, known.policy)?,
-        targets: or_known(targets, known.targets)?,
-        anchor: or_known(anchor, known.anchor)?,
+        request: or_known(request, known.request, context)?,
+        role: or_known(role, known.role, context)?,
+        policy: or_known(policy, known.policy, context)?,
+        targets: or_known(targets, known.targets, context)?,
+        anchor: or_known(anchor, known.anchor, context)?,
     })
 }
 
-fn or_known<T>(read: Result<T, CallError>, known: T) -> Result<T, CallError> {
+fn or_known<T>(read: Result<T, CallError>, known: T, context: &Context) -> Result<T, CallError> {
     match read {
-        Err(error) if error.is_final() => {
+        Err(error) if error.is_final() && context.known.is_whole() => {
             tracing::warn!(%error, "what is known counts, for it can't be read");
             Ok(known)
         }
@@ -253,6 +253,7 @@ async fn end_in(grant: &AccessGrant, target: &Target, context: &Context) -> Resu
         None => match or_known(
             find_binding(grant, target, context).await,
             context.known.binding(grant, target),
+            context,
         )? {
             Some(found) if GrantUid::of(grant).is_some_and(|uid| is_of_grant(&uid, &[], &found)) => record(&found),
             _ => return Ok(Revoked::Gone),

@@ -31,6 +31,8 @@ pub struct Known {
     pub bindings: Store<RoleBinding>,
     pub all_grants: Shown,
     pub all_bindings: Shown,
+    /// Of every watch.
+    pub shown: Vec<Shown>,
     pub cluster_roles: Store<ClusterRole>,
     pub roles: Store<Role>,
     pub namespaces: Store<Namespace>,
@@ -40,6 +42,11 @@ pub struct Known {
 }
 
 impl Known {
+    /// Whether all that there is was shown: before that, what isn't known may be there all the same.
+    pub fn is_whole(&self) -> bool {
+        self.shown.iter().all(Shown::has_all)
+    }
+
     /// The newest version known of the grant of that name.
     pub fn grant(&self, name: &str) -> Option<Arc<AccessGrant>> {
         self.grants

@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::stream::{BoxStream, StreamExt};
@@ -32,14 +33,25 @@ pub struct Watch<K: Kind> {
 }
 
 /// Whether a watch has shown all that there is, once. The store's own way to tell wakes only the last of those who wait for it; this one wakes all, and who
-/// has waited longer first. Never has a permit, and is closed when it is so.
+/// has waited longer first.
 #[derive(Clone)]
-pub struct Shown(Arc<Semaphore>);
+pub struct Shown(Arc<Showing>);
+
+struct Showing {
+    has_all: AtomicBool,
+    /// Never has a permit, and is closed when there is nothing more to wait for.
+    waiting: Semaphore,
+}
 
 impl Shown {
     /// Returns when it has, or when it never will because the process ends.
     pub async fn all(&self) {
-        let _ = self.0.acquire().await;
+        let _ = self.0.waiting.acquire().await;
+    }
+
+    /// Whether it has.
+    pub fn has_all(&self) -> bool {
+        self.0.has_all.load(Ordering::SeqCst)
     }
 }
 
@@ -48,18 +60,22 @@ struct Says(Shown);
 
 impl Says {
     fn shown(&self) {
-        self.0.0.close();
+        self.0.0.has_all.store(true, Ordering::SeqCst);
+        self.0.0.waiting.close();
     }
 }
 
 impl Drop for Says {
     fn drop(&mut self) {
-        self.shown();
+        self.0.0.waiting.close();
     }
 }
 
 fn showing() -> (Says, Shown) {
-    let shown = Shown(Arc::new(Semaphore::new(0)));
+    let shown = Shown(Arc::new(Showing {
+        has_all: AtomicBool::new(false),
+        waiting: Semaphore::new(0),
+    }));
     (Says(shown.clone()), shown)
 }
 
@@ -176,6 +192,6 @@ mod tests {
     fn nobody_waits_for_a_watch_that_is_gone() {
         let (says, shown) = showing();
         drop(says);
-        assert!(shown.all().now_or_never().is_some());
+        assert!(shown.all().now_or_never().is_some() && !shown.has_all());
     }
 }

@@ -13,7 +13,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::known::Known;
 use super::trigger::Desks;
-use super::watch::{Change, Kind, Watch, desk};
+use super::watch::{Change, Kind, Shown, Watch, desk};
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, marks};
 use crate::cluster::anchor::Anchors;
 use crate::cluster::newest::Newest;
@@ -104,12 +104,20 @@ impl Watches {
             bindings: self.bindings.store.clone(),
             all_grants: self.grants.shown.clone(),
             all_bindings: self.bindings.shown.clone(),
+            shown: self.shown(),
             cluster_roles: self.cluster_roles.store.clone(),
             roles: self.roles.store.clone(),
             namespaces: self.namespaces.store.clone(),
             written_requests: Newest::default(),
             written_grants: Newest::default(),
         }
+    }
+
+    fn shown(&self) -> Vec<Shown> {
+        let of_ours = [&self.requests.shown, &self.grants.shown, &self.policies.shown];
+        let of_rbac = [&self.bindings.shown, &self.cluster_roles.shown, &self.roles.shown];
+        let of_others = [&self.namespaces.shown, &self.jobs.shown, &self.services.shown];
+        [of_ours, of_rbac, of_others].concat().into_iter().cloned().collect()
     }
 
     /// Tells the desks of every change. None of these ends by itself.

@@ -5,6 +5,7 @@ use curfew_testbed::Operator;
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, creates, merges};
+use crate::signs::not_ready;
 use crate::tools::eventually;
 use crate::world::{Case, cases};
 
@@ -30,18 +31,10 @@ fn operator(scene: &Scene) -> &'static Operator {
     scene.world.installation.operator().unwrap()
 }
 
-/// Why the operator is not ready.
-async fn not_ready(scene: &Scene) -> String {
-    match operator(scene).get("/readyz").await {
-        Ok(_) => String::new(),
-        Err(error) => error.to_string(),
-    }
-}
-
 /// Readiness, the metric and the brake's sentence all say that nothing is granted, and why.
 async fn granting_stops(scene: &Scene, because: &[&str]) {
     eventually("readiness says why nothing is granted", async || {
-        let why = not_ready(scene).await;
+        let why = not_ready(operator(scene)).await;
         because.iter().all(|word| why.contains(word))
     })
     .await;
@@ -218,7 +211,7 @@ async fn nothing_is_granted_and_access_ends(scene: Scene, because: &[&str], brea
     assert_eq!(end.end.unwrap().reason, EndReason::Revoked);
     scene.has_no_access().await;
     assert!(
-        not_ready(&scene).await.contains(because[0]),
+        not_ready(operator(&scene)).await.contains(because[0]),
         "it was back before the end"
     );
     assert_eq!(scene.request_now("look").await.status.unwrap().seal, None);

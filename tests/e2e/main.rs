@@ -12,19 +12,28 @@
 )]
 
 mod anchor;
+mod anchor_overdue;
+mod anchor_refused;
 mod boundary;
+mod clocks;
 mod content;
 mod course;
 mod denial;
 mod ending;
+mod finalizers;
 mod foreign;
 mod guards;
+mod guards_in_force;
 mod identity;
 mod kubectl;
+mod lease;
+mod lost_rights;
+mod outage;
 mod policy;
 mod refusal;
 mod replicas;
 mod scene;
+mod signs;
 mod simultaneous;
 mod tools;
 mod uninstall;
@@ -41,21 +50,30 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
     let cases = [
+        // What waits longest begins first.
+        uninstall::cases(),
         anchor::cases(),
+        anchor_overdue::cases(),
+        anchor_refused::cases(),
         boundary::cases(),
+        clocks::cases(),
         content::cases(),
         course::cases(),
         denial::cases(),
         ending::cases(),
+        finalizers::cases(),
         foreign::cases(),
         guards::cases(),
+        guards_in_force::cases(),
         identity::cases(),
         kubectl::cases(),
+        lease::cases(),
+        lost_rights::cases(),
+        outage::cases(),
         policy::cases(),
         refusal::cases(),
         replicas::cases(),
         simultaneous::cases(),
-        uninstall::cases(),
     ];
     let trials: Vec<Trial> = cases.into_iter().flatten().map(world::Case::trial).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);

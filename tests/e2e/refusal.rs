@@ -4,12 +4,12 @@ use curfew::api::{AccessGrant, EndReason, RequestPhase, condition, time};
 use curfew::core::grant::deadline;
 use curfew_testbed::AuditEvent;
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use k8s_openapi::jiff::SignedDuration;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::scene::Scene;
+use crate::signs::{assert_on_time, binding_of, metric_is, tries};
 use crate::tools::{eventually, watched};
 use crate::world::{Case, cases};
 
@@ -77,6 +77,7 @@ async fn case_45_a_binding_that_cant_be_deleted_is_tried_on_and_told_of_and_dela
         .granted(&scene.request_with("other", json!({"duration": "12s"})))
         .await;
     let binding = binding_of(&stuck);
+    let operator = scene.world.installation.operator().unwrap();
     let rule = json!({"apiGroups": ["rbac.authorization.k8s.io"], "apiVersions": ["*"], "operations": ["DELETE"], "resources": ["rolebindings"]});
     refuses(&scene, rule, &format!("request.name == '{binding}'")).await;
     let as_operator = scene.world.installation.operator_user().await.unwrap();
@@ -105,7 +106,7 @@ async fn case_45_a_binding_that_cant_be_deleted_is_tried_on_and_told_of_and_dela
     let conditions = grant.status.unwrap().conditions;
     let message = &condition::get(&conditions, condition::OVERDUE).unwrap().message;
     assert!(message.contains(OUTAGE), "{message}");
-    overdue_is(&scene, 1).await;
+    metric_is(operator, "curfew_overdue_bindings", |number| number == 1.0).await;
     scene.grant_ended(&other).await;
     assert_on_time(&scene, &other);
     eventually("it is tried on", async || refused_deletes(&scene, &stuck).len() >= 14).await;
@@ -116,7 +117,7 @@ async fn case_45_a_binding_that_cant_be_deleted_is_tried_on_and_told_of_and_dela
     assert_eq!(ended.status.unwrap().end.unwrap().reason, EndReason::Expired);
     scene.request_in("stuck", RequestPhase::Expired).await;
     scene.has_no_access().await;
-    overdue_is(&scene, 0).await;
+    metric_is(operator, "curfew_overdue_bindings", |number| number == 0.0).await;
     // From one try to the next it waits longer: an outage isn't made worse.
     let at: Vec<_> = refused_deletes(&scene, &stuck)
         .iter()
@@ -170,50 +171,10 @@ fn dry_run() -> PostParams {
     }
 }
 
-fn binding_of(grant: &AccessGrant) -> String {
-    grant.status.as_ref().unwrap().bindings[0].name.clone()
-}
-
-/// What the operator tried, whatever came of it.
-fn tries(scene: &Scene, verb: &str, resource: &str) -> Vec<AuditEvent> {
-    let log = scene.cluster().audit_log().unwrap().into_iter();
-    log.filter(|event| {
-        event.user.username.ends_with(":curfew") && (event.verb.as_str(), event.resource.as_str()) == (verb, resource)
-    })
-    .collect()
-}
-
 /// The tries to end a grant that were refused, from its deadline on.
 fn refused_deletes(scene: &Scene, grant: &AccessGrant) -> Vec<AuditEvent> {
     let (binding, deadline) = (binding_of(grant), time::to_kubernetes(deadline(grant)).0);
     let mut deletes = tries(scene, "delete", "rolebindings");
     deletes.retain(|event| event.name == binding && event.code == 422 && event.received >= deadline);
     deletes
-}
-
-/// The operator deleted it, not before its deadline and soon after.
-fn assert_on_time(scene: &Scene, grant: &AccessGrant) {
-    let binding = binding_of(grant);
-    let deletes = tries(scene, "delete", "rolebindings");
-    let gone = deletes.iter().find(|event| event.name == binding && event.code == 200);
-    let late = gone
-        .unwrap()
-        .finished
-        .duration_since(time::to_kubernetes(deadline(grant)).0);
-    assert!(
-        late >= SignedDuration::ZERO && late <= SignedDuration::from_secs(2),
-        "{late} after its deadline"
-    );
-}
-
-async fn overdue_is(scene: &Scene, number: usize) {
-    let operator = scene.world.installation.operator().unwrap();
-    let line = format!("curfew_overdue_bindings {number}.0");
-    eventually(&line, async || {
-        operator
-            .get("/metrics")
-            .await
-            .is_ok_and(|text| text.lines().any(|found| found == line))
-    })
-    .await;
 }

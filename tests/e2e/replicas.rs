@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use curfew::api::{RequestPhase, time};
 use curfew::core::grant::{deadline, name as grant_name};
-use curfew_testbed::{AuditEvent, Operator};
+use curfew_testbed::AuditEvent;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use k8s_openapi::jiff::SignedDuration;
@@ -13,6 +13,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::scene::{Scene, merges};
+use crate::signs::leads;
 use crate::tools::{eventually, watched};
 use crate::world::{Case, cases};
 
@@ -219,13 +220,6 @@ async fn a_leader_that_is_told_to_end_gives_the_lease_up_and_the_next_one_grants
 }
 
 // ---- who grants ----------------------------------------------------------------------------------------------------
-
-/// Whether a replica says of itself that it grants.
-async fn leads(operator: &Operator) -> bool {
-    let metrics = operator.get("/metrics").await.unwrap();
-    let value = metrics.lines().find_map(|line| line.strip_prefix("curfew_leading "));
-    value.unwrap() == "1"
-}
 
 fn leases(scene: &Scene) -> Api<Lease> {
     Api::namespaced(

@@ -1,14 +1,20 @@
 //! Curfew goes, and leaves no access behind and nothing stuck.
 
-use curfew::api::{AccessRequest, EndReason, RequestPhase};
+use curfew::api::{AccessRequest, EndReason, RequestPhase, condition};
+use curfew::core::grant::deadline;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
+use crate::anchor_overdue::{GRACE, until_the_minute_ends};
+use crate::anchor_refused::Home;
 use crate::scene::Scene;
-use crate::tools::{eventually_within, watched};
+use crate::signs::{binding_of, is_not_ready, leads, now};
+use crate::tools::{eventually, eventually_within, watched};
 use crate::world::{Case, cases};
 
 pub fn cases() -> Vec<Case> {
@@ -17,20 +23,22 @@ pub fn cases() -> Vec<Case> {
             case_52_an_uninstallation_ends_every_access_first_and_leaves_nothing_stuck,
             case_52_with_the_operator_dead_an_uninstallation_ends_every_access_all_the_same,
             an_uninstallation_that_cant_end_an_access_fails_and_names_it,
+            with_the_definition_of_grants_away_when_an_operator_begins_no_access_is_left,
+            with_the_operators_namespace_deleted_no_access_is_left,
+            uninstalled_without_ending_access_it_ends_with_its_anchor_or_with_its_grant,
     ]
 }
 
 async fn case_52_an_uninstallation_ends_every_access_first_and_leaves_nothing_stuck(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let active = scene.granted(&scene.request("active")).await;
-    scene.asked(&scene.request("pending")).await;
+    for name in ["pending", "hasty"] {
+        scene.asked(&scene.request(name)).await;
+    }
     let installation = &scene.world.installation;
 
-    let said = installation
-        .run_pre_delete_hook()
-        .await
-        .unwrap()
-        .expect("the chart has a hook");
+    let (said, ()) = tokio::join!(installation.run_pre_delete_hook(), approved_meanwhile(&scene, "hasty"));
+    let said = said.unwrap().expect("the chart has a hook");
     let said = said.ok().unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(said, "", "what is to be read by people goes to standard error");
     let ended = scene.grant_ended(&active).await;
@@ -61,6 +69,29 @@ async fn case_52_an_uninstallation_ends_every_access_first_and_leaves_nothing_st
         let gone = |namespace: Option<&Namespace>| namespace.is_none();
         watched(namespaces.clone(), namespace, "a deleted namespace is gone", gone).await;
     }
+}
+
+/// Bob approves while every access is being ended, and the request says why it isn't granted.
+async fn approved_meanwhile(scene: &Scene, name: &str) {
+    let leases = Api::<Lease>::namespaced(
+        scene.cluster().admin().client().unwrap(),
+        scene.world.installation.namespace(),
+    );
+    let is_taken = |lease: Option<&Lease>| {
+        let holder = lease.and_then(|lease| lease.spec.as_ref()?.holder_identity.as_deref());
+        holder.is_some_and(|holder| holder.starts_with("uninstalling-"))
+    };
+    watched(leases, "curfew", "it was taken to end everything", is_taken).await;
+    let operator = scene.world.installation.operator().unwrap();
+    eventually("who granted until then knows", async || !leads(operator).await).await;
+    scene.said(&scene.bob, name, "approve").await;
+    let says = |request: &AccessRequest| {
+        let conditions = request.status.clone().unwrap_or_default().conditions;
+        condition::get(&conditions, condition::GRANTED).is_some_and(|granted| granted.reason == "Uninstalling")
+    };
+    scene
+        .request_that(name, "it says that Curfew is being uninstalled", says)
+        .await;
 }
 
 async fn case_52_with_the_operator_dead_an_uninstallation_ends_every_access_all_the_same(scene: Scene) {
@@ -124,4 +155,84 @@ async fn an_uninstallation_that_cant_end_an_access_fails_and_names_it(scene: Sce
     assert!(said.contains("not everything ended within 30 s"), "{said}");
     assert!(said.contains(&active.name_any()), "{said}");
     scene.has_access().await;
+}
+
+async fn with_the_definition_of_grants_away_when_an_operator_begins_no_access_is_left(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    scene.granted(&scene.request("active")).await;
+    let operator = scene.world.installation.operator().unwrap();
+    operator.stop().await.unwrap();
+    let definitions = Api::<CustomResourceDefinition>::all(scene.cluster().admin().client().unwrap());
+    let name = "accessgrants.curfew.dev";
+    definitions.delete(name, &DeleteParams::default()).await.unwrap();
+    let gone = |definition: Option<&CustomResourceDefinition>| definition.is_none();
+    watched(definitions, name, "the definition goes", gone).await;
+    scene.has_access().await;
+    operator.spawn().unwrap();
+    is_not_ready(operator, &["it has not seen yet all of AccessGrant"]).await;
+    scene.loses_access().await;
+}
+
+async fn with_the_operators_namespace_deleted_no_access_is_left(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    scene.granted(&scene.request("active")).await;
+    scene.world.installation.operator().unwrap().kill().unwrap();
+    let namespaces = Api::<Namespace>::all(scene.cluster().admin().client().unwrap());
+    let home = scene.world.installation.namespace();
+    namespaces.delete(home, &DeleteParams::default()).await.unwrap();
+    scene.loses_access().await;
+    let gone = |namespace: Option<&Namespace>| namespace.is_none();
+    watched(namespaces, home, "nothing holds the namespace", gone).await;
+}
+
+/// One access hangs on an anchor, the other on none, because there was a quota.
+async fn uninstalled_without_ending_access_it_ends_with_its_anchor_or_with_its_grant(scene: Scene) {
+    let (cluster, installation) = (scene.cluster(), &scene.world.installation);
+    scene
+        .has_policy(&scene.policy_with(json!({"deadMansSwitch": "BestEffort"})))
+        .await;
+    let home = Home::of(&scene).await;
+    home.has_a_quota("jobs", "count/jobs.batch=0").await;
+    let bare = scene
+        .granted(&scene.request_with("bare", json!({"duration": "15s"})))
+        .await;
+    assert_eq!(bare.spec.anchor, None);
+    home.as_admin(&["delete", "quota", "none"]).await;
+    scene.has_policy(&scene.policy()).await;
+    let anchored = scene
+        .granted(&scene.request_with("anchored", json!({"duration": until_the_minute_ends(20)})))
+        .await;
+    assert!(anchored.spec.anchor.is_some());
+
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/curfew");
+    let namespace = installation.namespace();
+    let leave = [
+        "upgrade",
+        "curfew",
+        chart,
+        "--namespace",
+        namespace,
+        "--reuse-values",
+        "--set",
+        "endAccessOnUninstall=false",
+    ];
+    let left = cluster.helm(leave).output().unwrap();
+    assert!(left.status.success(), "{}", String::from_utf8_lossy(&left.stderr));
+    assert!(
+        installation.run_pre_delete_hook().await.unwrap().is_none(),
+        "there is no hook then"
+    );
+    installation.uninstall().await.unwrap();
+    assert_eq!(scene.bindings().await.len(), 2, "access stays");
+
+    let binding = binding_of(&anchored);
+    eventually_within(2 * GRACE, "its anchor ends it", async || {
+        scene.role_bindings().get_opt(&binding).await.unwrap().is_none()
+    })
+    .await;
+    assert!(now() > deadline(&bare), "the other is overdue too");
+    scene.has_access().await;
+    let grants = scene.grants();
+    grants.delete(&bare.name_any(), &DeleteParams::default()).await.unwrap();
+    scene.loses_access().await;
 }

@@ -29,6 +29,8 @@ pub enum Fault {
     Cut,
     /// Answered with what the same GET was answered before, or with 404.
     Stale,
+    /// A watch says that what it was to go on from is no longer known (410): all must be listed again.
+    Gone,
     /// What this watch tells comes seconds late.
     Held,
     /// kill -9 before the call reaches the API server.
@@ -39,7 +41,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ServerError,
         Self::Throttled,
         Self::Forbidden,
@@ -49,6 +51,7 @@ impl Fault {
         Self::Late,
         Self::Cut,
         Self::Stale,
+        Self::Gone,
         Self::Held,
         Self::KilledBefore,
         Self::KilledAfter,
@@ -58,7 +61,7 @@ impl Fault {
     pub fn befalls(self, call: &Call) -> bool {
         match self {
             Self::Stale => call.verb == "get",
-            Self::Held => call.verb == "watch",
+            Self::Gone | Self::Held => call.verb == "watch",
             Self::Delayed | Self::Slow | Self::Late | Self::KilledBefore | Self::KilledAfter => call.verb != "watch",
             Self::ServerError | Self::Throttled | Self::Forbidden | Self::Lost | Self::Cut => true,
         }
@@ -69,7 +72,9 @@ impl Fault {
     pub fn may_delay(self) -> Duration {
         match self {
             // Tried again after the back-off, which is a second at first.
-            Self::ServerError | Self::Throttled | Self::Forbidden | Self::Lost | Self::Cut => Duration::from_secs(1),
+            Self::ServerError | Self::Throttled | Self::Forbidden | Self::Lost | Self::Cut | Self::Gone => {
+                Duration::from_secs(1)
+            }
             // So long the proxy keeps the answer. A deletion has taken effect by then; before one, nothing is read.
             Self::Delayed => Duration::from_secs(3),
             // The time limit of a call is 10 s, and then the back-off. A binding whose creation took effect so late is counted from its creation.
@@ -132,6 +137,7 @@ impl fmt::Display for Fault {
             Self::Late => "effect late",
             Self::Cut => "answer cut",
             Self::Stale => "stale",
+            Self::Gone => "410",
             Self::Held => "held back",
             Self::KilledBefore => "killed before",
             Self::KilledAfter => "killed after",

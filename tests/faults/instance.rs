@@ -43,7 +43,7 @@ pub struct Instance {
 }
 
 /// What is nobody's business: how it was, for looking again later.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bystanders(Vec<(String, Option<String>, Option<String>)>);
 
 impl Instance {
@@ -136,6 +136,18 @@ impl Instance {
         Bystanders(vec![as_is(&binding).await, as_is(&job).await, as_is(&service).await])
     }
 
+    /// The bystanders as they are now; `before`, if they went with their namespace.
+    pub async fn bystanders_since(&self, before: &Bystanders) -> Bystanders {
+        let namespace = Api::<Namespace>::all(self.admin.clone())
+            .get_opt(&self.id)
+            .await
+            .unwrap();
+        match namespace {
+            Some(namespace) if namespace.metadata.deletion_timestamp.is_none() => self.bystanders().await,
+            _ => before.clone(),
+        }
+    }
+
     /// A policy under which alice may ask, of which the operator has said whether it can be used.
     pub async fn has_policy(&self) {
         let mut spec = json!({
@@ -166,7 +178,13 @@ impl Instance {
 
     /// Alice asks, and there is an offer.
     pub async fn asks(&self) {
-        let mut spec = json!({"role": {"kind": self.terms.role, "name": self.role}, "duration": format!("{}s", self.lasts.as_secs()), "reason": "the sweep"});
+        // A number in a duration has five digits at most.
+        let duration = match self.lasts.as_secs() {
+            seconds if seconds % 60 == 0 => format!("{}m", seconds / 60),
+            seconds => format!("{seconds}s"),
+        };
+        let mut spec =
+            json!({"role": {"kind": self.terms.role, "name": self.role}, "duration": duration, "reason": "the sweep"});
         if self.terms.names_policy {
             spec["policy"] = json!(self.id);
         }
@@ -305,6 +323,19 @@ impl Instance {
                 .await
         })
         .await;
+    }
+
+    /// An admin deletes the namespace in which everything is, and nothing holds it.
+    pub async fn deletes_namespace(&self) {
+        let namespaces = Api::<Namespace>::all(self.admin.clone());
+        self.deleted(&namespaces, &self.id).await;
+        let gone = |namespace: Option<&Namespace>| namespace.is_none();
+        let waited = tokio::time::timeout(LIMIT, await_condition(namespaces, &self.id, gone)).await;
+        assert!(
+            waited.is_ok_and(|seen| seen.is_ok()),
+            "{}: its namespace doesn't go",
+            self.id
+        );
     }
 
     /// An admin deletes the Job of the grant's anchor.

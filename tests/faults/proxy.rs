@@ -225,6 +225,7 @@ impl Proxy {
             Fault::Throttled => Ok(refusal(429, "TooManyRequests", "the sweep says 429")),
             Fault::Forbidden => Ok(refusal(403, "Forbidden", "the sweep says 403")),
             Fault::Stale => Ok(self.earlier(&parts)),
+            Fault::Gone => Ok(too_old()),
             Fault::Lost => {
                 self.forward(parts, body).await?;
                 Err(io::Error::other("the answer is lost"))
@@ -350,6 +351,18 @@ impl Answer {
         answer.headers_mut().insert(CONTENT_TYPE, json);
         answer
     }
+}
+
+/// As an API server says it: it answers the watch, and this is the first that the watch tells.
+fn too_old() -> Response<Body> {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": "too old resource version", "reason": "Expired", "code": 410,
+    });
+    let answer = Answer {
+        status: StatusCode::OK,
+        body: Bytes::from(format!("{}\n", json!({"type": "ERROR", "object": status}))),
+    };
+    answer.whole()
 }
 
 fn refusal(code: u16, reason: &str, message: &str) -> Response<Body> {

@@ -90,7 +90,9 @@ macro_rules! scenario {
 
 /// All of them.
 pub fn all() -> Vec<Scenario> {
-    use EndReason::{AnchorBroken, Denied, Drifted, Expired, PolicyChanged, RequestDeleted, Revoked, RoleChanged};
+    use EndReason::{
+        AnchorBroken, Denied, Drifted, Expired, PolicyChanged, RequestDeleted, Revoked, RoleChanged, TargetGone,
+    };
     use Fate::{Ended, Gone, Never};
     let seconds = Terms {
         lasts: Lasts::Seconds(8),
@@ -211,6 +213,41 @@ pub fn all() -> Vec<Scenario> {
                 it.is_approved().await;
                 it.is_active().await;
                 it.deletes_anchor().await;
+            }
+        ),
+        // What of it is seen first ends the access.
+        Scenario {
+            or: &[
+                End {
+                    request: None,
+                    grant: Ended(RequestDeleted),
+                },
+                End {
+                    request: None,
+                    grant: Ended(Drifted),
+                },
+            ],
+            ..scenario!("namespace deleted while active", USUAL, None, Ended(TargetGone), |it| {
+                it.asks().await;
+                it.is_approved().await;
+                it.is_active().await;
+                it.deletes_namespace().await;
+            })
+        },
+        // Whatever befalls the making of its anchor: it is granted with one or without.
+        scenario!(
+            "revoked under a policy that can do without an anchor",
+            Terms {
+                policy: || json!({"deadMansSwitch": "BestEffort"}),
+                ..alone
+            },
+            Some(RequestPhase::Revoked),
+            Ended(Revoked),
+            |it| {
+                it.asks().await;
+                it.is_approved().await;
+                it.is_active().await;
+                it.approver_says("revoke").await;
             }
         ),
         // A denial that is stored before the seal wins; after it, it is refused.

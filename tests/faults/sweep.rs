@@ -229,7 +229,7 @@ impl Stage<'_> {
             settled = instance.settled().await;
         }
         let fault = point.as_ref().map(|point| point.armed.clone());
-        let after = instance.bystanders().await;
+        let after = instance.bystanders_since(&before).await;
         instance.clear().await;
         let told = match &point {
             Some(point) => told(self.scenarios, point),

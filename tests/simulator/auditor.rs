@@ -145,7 +145,8 @@ impl Auditor {
             wrong.extend(touched(&before, &after));
         }
         wrong.extend(self.rests_on_planted(&before, &after));
-        self.wrong.extend(wrong.into_iter().map(|wrong| format!("{who:?}: {wrong}")));
+        self.wrong
+            .extend(wrong.into_iter().map(|wrong| format!("{who:?}: {wrong}")));
         self.late(now);
     }
 
@@ -162,7 +163,11 @@ impl Auditor {
                     let mut recorded = grant.status.iter().flat_map(|status| &status.bindings);
                     recorded.any(|binding| Some(binding.uid.as_str()) == uid) || grant.metadata.uid.as_deref() == marked
                 };
-                self.world.grants.iter().find(is_its).map(|grant| grant.spec.request.uid.as_str())
+                self.world
+                    .grants
+                    .iter()
+                    .find(is_its)
+                    .map(|grant| grant.spec.request.uid.as_str())
             }
             _ => None,
         };
@@ -178,11 +183,18 @@ impl Auditor {
             bindings,
             policies,
         } = &self.world;
-        let grants: Vec<_> = grants.iter().filter(|grant| Some(grant.spec.request.uid.as_str()) == request).cloned().collect();
+        let grants: Vec<_> = grants
+            .iter()
+            .filter(|grant| Some(grant.spec.request.uid.as_str()) == request)
+            .cloned()
+            .collect();
         let belongs = |found: &&RoleBinding| {
             let uid = found.metadata.uid.as_ref();
             let marked = binding::marked(found);
-            let mut recorded = grants.iter().flat_map(|grant| &grant.status).flat_map(|status| &status.bindings);
+            let mut recorded = grants
+                .iter()
+                .flat_map(|grant| &grant.status)
+                .flat_map(|status| &status.bindings);
             let mut grants = grants.iter();
             (change.key.kind == Kind::RoleBinding && is_it(*found, change))
                 || recorded.any(|binding| Some(&binding.uid) == uid)
@@ -190,7 +202,11 @@ impl Auditor {
         };
         World {
             now: *now,
-            requests: requests.iter().filter(|found| found.metadata.uid.as_deref() == request).cloned().collect(),
+            requests: requests
+                .iter()
+                .filter(|found| found.metadata.uid.as_deref() == request)
+                .cloned()
+                .collect(),
             bindings: bindings.iter().filter(belongs).cloned().collect(),
             policies: policies.clone(),
             grants,
@@ -206,13 +222,25 @@ impl Auditor {
     fn rests_on_planted(&self, before: &World, after: &World) -> Option<String> {
         after.requests.iter().find_map(|request| {
             let seal = request.status.as_ref()?.seal.as_ref()?;
-            let was = before.requests.iter().find(|was| was.metadata.uid == request.metadata.uid);
-            if was.and_then(|was| was.status.as_ref()).is_some_and(|was| was.seal.is_some()) {
+            let was = before
+                .requests
+                .iter()
+                .find(|was| was.metadata.uid == request.metadata.uid);
+            if was
+                .and_then(|was| was.status.as_ref())
+                .is_some_and(|was| was.seal.is_some())
+            {
                 return None;
             }
-            let grant = after.grants.iter().find(|grant| GrantUid::of(grant) == Some(GrantUid::new(&seal.uid)))?;
+            let grant = after
+                .grants
+                .iter()
+                .find(|grant| GrantUid::of(grant) == Some(GrantUid::new(&seal.uid)))?;
             let uid = request.metadata.uid.as_deref()?;
-            let planted = self.planted.iter().find(|(about, word)| about == uid && grant.spec.decisions.contains(word));
+            let planted = self
+                .planted
+                .iter()
+                .find(|(about, word)| about == uid && grant.spec.decisions.contains(word));
             planted.map(|(_, word)| format!("I2: a word of {:?} counted that no guard attested", word.username))
         })
     }
@@ -230,7 +258,8 @@ impl Auditor {
         for what in open {
             let since = *self.open.entry(what.clone()).or_insert(now);
             if now - since.max(self.unsettled) > SETTLED {
-                self.wrong.push(format!("not finished for {} s: {what}", (now - since).num_seconds()));
+                self.wrong
+                    .push(format!("not finished for {} s: {what}", (now - since).num_seconds()));
             }
         }
     }
@@ -241,19 +270,32 @@ impl Auditor {
     }
 
     fn is_late(&self, now: DateTime<Utc>) -> Option<String> {
-        let soonest = self.hindered.values().min().copied().unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let soonest = self
+            .hindered
+            .values()
+            .min()
+            .copied()
+            .unwrap_or(DateTime::<Utc>::MAX_UTC);
         self.world.bindings.iter().find_map(|found| {
             let uid = binding::marked(found)?;
-            let grant = self.world.grants.iter().find(|grant| GrantUid::of(grant).as_ref() == Some(&uid))?;
+            let grant = self
+                .world
+                .grants
+                .iter()
+                .find(|grant| GrantUid::of(grant).as_ref() == Some(&uid))?;
             let deadline = grant::deadline(grant);
             let name = found.metadata.name.as_deref().unwrap_or_default();
             if now - deadline.max(soonest) > PROMPT {
-                return Some(format!("I1: the binding {name} stands at {now}, and nothing hinders that it ends at {deadline}"));
+                return Some(format!(
+                    "I1: the binding {name} stands at {now}, and nothing hinders that it ends at {deadline}"
+                ));
             }
             let owners = found.metadata.owner_references.iter().flatten();
-            let hangs = owners.into_iter().any(|owner| owner.kind == "IPAddress") && found.metadata.finalizers.is_none();
-            (hangs && now - deadline.max(self.kube_hindered) > GRACE)
-                .then(|| format!("I1: the binding {name} stands at {now}, and its anchor should have ended it: {deadline}"))
+            let hangs =
+                owners.into_iter().any(|owner| owner.kind == "IPAddress") && found.metadata.finalizers.is_none();
+            (hangs && now - deadline.max(self.kube_hindered) > GRACE).then(|| {
+                format!("I1: the binding {name} stands at {now}, and its anchor should have ended it: {deadline}")
+            })
         })
     }
 }

@@ -157,7 +157,10 @@ where
     K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
 {
     let waiting = tokio::time::timeout(PATIENCE, await_condition(api.clone(), name, condition));
-    waiting.await.unwrap_or_else(|_| panic!("{name} doesn't come to it")).unwrap();
+    waiting
+        .await
+        .unwrap_or_else(|_| panic!("{name} doesn't come to it"))
+        .unwrap();
 }
 
 async fn what_is_made_has_a_uid_a_version_and_the_second_in_which_it_was_made(there: There) {
@@ -165,7 +168,11 @@ async fn what_is_made_has_a_uid_a_version_and_the_second_in_which_it_was_made(th
     asked.status = Some(pending());
     let made = there.requests().create(&how(), &asked).await.unwrap();
     assert!(made.uid().is_some_and(|uid| uid.len() == 36) && version(&made) > 0);
-    assert_eq!((made.metadata.generation, &made.status), (Some(1), &None), "no status is made");
+    assert_eq!(
+        (made.metadata.generation, &made.status),
+        (Some(1), &None),
+        "no status is made"
+    );
     let created = made.metadata.creation_timestamp.clone().unwrap();
     assert_eq!(created.0.subsec_nanosecond(), 0);
     assert_eq!(there.requests().get("one").await.unwrap(), made);
@@ -174,8 +181,15 @@ async fn what_is_made_has_a_uid_a_version_and_the_second_in_which_it_was_made(th
 }
 
 async fn a_name_is_given_once(there: There) {
-    there.bindings().create(&how(), &binding("one", json!({}))).await.unwrap();
-    let again = there.bindings().create(&how(), &binding("one", json!({"other": "one"}))).await;
+    there
+        .bindings()
+        .create(&how(), &binding("one", json!({})))
+        .await
+        .unwrap();
+    let again = there
+        .bindings()
+        .create(&how(), &binding("one", json!({"other": "one"})))
+        .await;
     assert_eq!(refused(again), (409, "AlreadyExists".to_owned()));
 }
 
@@ -187,7 +201,13 @@ async fn what_isnt_there_is_not_found(there: There) {
     assert_eq!(refused(requests.replace(none, &how(), &object).await), gone());
     assert_eq!(refused(requests.replace_status(none, &how(), &object).await), gone());
     assert_eq!(refused(requests.delete(none, &only(None)).await), gone());
-    let patched = requests.patch(none, &PatchParams::default(), &Patch::Merge(json!({"metadata": {"labels": {}}}))).await;
+    let patched = requests
+        .patch(
+            none,
+            &PatchParams::default(),
+            &Patch::Merge(json!({"metadata": {"labels": {}}})),
+        )
+        .await;
     assert_eq!(refused(patched), gone());
 }
 
@@ -197,9 +217,15 @@ async fn a_write_at_an_old_version_is_a_conflict_and_changes_nothing(there: Ther
     let mut next = first.clone();
     next.metadata.labels = Some([("by".to_owned(), "another".to_owned())].into());
     let second = requests.replace("one", &how(), &next).await.unwrap();
-    let with_status = AccessRequest { status: Some(pending()), ..first.clone() };
+    let with_status = AccessRequest {
+        status: Some(pending()),
+        ..first.clone()
+    };
     assert_eq!(refused(requests.replace("one", &how(), &first).await), conflict());
-    assert_eq!(refused(requests.replace_status("one", &how(), &with_status).await), conflict());
+    assert_eq!(
+        refused(requests.replace_status("one", &how(), &with_status).await),
+        conflict()
+    );
     assert_eq!(requests.get("one").await.unwrap(), second);
     let mut of_another = second.clone();
     of_another.metadata.uid = Some("00000000-0000-4000-8000-999999999999".into());
@@ -209,16 +235,28 @@ async fn a_write_at_an_old_version_is_a_conflict_and_changes_nothing(there: Ther
 async fn a_status_is_written_apart_from_the_rest(there: There) {
     let requests = there.requests();
     let first = requests.create(&how(), &request("one")).await.unwrap();
-    let mut next = AccessRequest { status: Some(pending()), ..first.clone() };
+    let mut next = AccessRequest {
+        status: Some(pending()),
+        ..first.clone()
+    };
     next.metadata.labels = Some([("with".to_owned(), "it".to_owned())].into());
     let written = requests.replace_status("one", &how(), &next).await.unwrap();
     assert_eq!((&written.status, &written.spec), (&Some(pending()), &first.spec));
-    assert_eq!((written.metadata.generation, &written.metadata.labels), (Some(1), &None));
+    assert_eq!(
+        (written.metadata.generation, &written.metadata.labels),
+        (Some(1), &None)
+    );
     assert!(version(&written) > version(&first));
-    let mut without = AccessRequest { status: None, ..written.clone() };
+    let mut without = AccessRequest {
+        status: None,
+        ..written.clone()
+    };
     without.metadata.labels = Some([("with".to_owned(), "it".to_owned())].into());
     let written = requests.replace("one", &how(), &without).await.unwrap();
-    assert_eq!((written.status, written.metadata.labels), (Some(pending()), without.metadata.labels));
+    assert_eq!(
+        (written.status, written.metadata.labels),
+        (Some(pending()), without.metadata.labels)
+    );
 }
 
 async fn a_generation_counts_what_is_specified(there: There) {
@@ -242,25 +280,43 @@ async fn a_generation_counts_what_is_specified(there: There) {
 
 async fn what_is_written_as_it_was_stays_at_its_version(there: There) {
     let first = there.requests().create(&how(), &request("one")).await.unwrap();
-    let next = AccessRequest { status: Some(pending()), ..first };
+    let next = AccessRequest {
+        status: Some(pending()),
+        ..first
+    };
     let written = there.requests().replace_status("one", &how(), &next).await.unwrap();
     let again = there.requests().replace_status("one", &how(), &written).await.unwrap();
     assert_eq!(version(&written), version(&again));
 }
 
 async fn a_delete_of_another_uid_is_a_conflict(there: There) {
-    let made = there.bindings().create(&how(), &binding("one", json!({}))).await.unwrap();
+    let made = there
+        .bindings()
+        .create(&how(), &binding("one", json!({})))
+        .await
+        .unwrap();
     let another = Some("00000000-0000-4000-8000-999999999999".to_owned());
-    assert_eq!(refused(there.bindings().delete("one", &only(another)).await), conflict());
+    assert_eq!(
+        refused(there.bindings().delete("one", &only(another)).await),
+        conflict()
+    );
     assert_eq!(there.bindings().get("one").await.unwrap().uid(), made.uid());
 }
 
 async fn what_is_deleted_is_gone_at_once(there: There) {
-    let made = there.bindings().create(&how(), &binding("one", json!({}))).await.unwrap();
+    let made = there
+        .bindings()
+        .create(&how(), &binding("one", json!({})))
+        .await
+        .unwrap();
     let deleted = there.bindings().delete("one", &only(made.uid())).await.unwrap();
     assert!(deleted.is_right(), "{deleted:?}");
     assert_eq!(refused(there.bindings().delete("one", &only(made.uid())).await), gone());
-    let again = there.bindings().create(&how(), &binding("one", json!({}))).await.unwrap();
+    let again = there
+        .bindings()
+        .create(&how(), &binding("one", json!({})))
+        .await
+        .unwrap();
     assert_ne!(again.uid(), made.uid());
 }
 
@@ -274,12 +330,19 @@ async fn a_finalizer_holds_what_is_deleted_until_it_is_taken_off(there: There) {
     let again = bindings.delete("one", &only(made.uid())).await.unwrap().left().unwrap();
     assert_eq!(again.metadata.deletion_timestamp, lingers.metadata.deletion_timestamp);
     let off = json!({"metadata": {"uid": made.uid(), "resourceVersion": again.resource_version(), "finalizers": null}});
-    bindings.patch("one", &PatchParams::default(), &Patch::Merge(off)).await.unwrap();
+    bindings
+        .patch("one", &PatchParams::default(), &Patch::Merge(off))
+        .await
+        .unwrap();
     assert_eq!(refused(bindings.get("one").await), gone());
 }
 
 async fn a_patch_at_another_version_is_a_conflict_and_of_another_uid_invalid(there: There) {
-    let made = there.bindings().create(&how(), &binding("one", json!({}))).await.unwrap();
+    let made = there
+        .bindings()
+        .create(&how(), &binding("one", json!({})))
+        .await
+        .unwrap();
     let (old, another) = ("1", "00000000-0000-4000-8000-999999999999");
     let invalid = || (422, "Invalid".to_owned());
     for (metadata, answer) in [
@@ -288,7 +351,10 @@ async fn a_patch_at_another_version_is_a_conflict_and_of_another_uid_invalid(the
         (json!({"resourceVersion": old, "uid": another}), conflict()),
     ] {
         let patch = Patch::Merge(json!({"metadata": metadata}));
-        assert_eq!(refused(there.bindings().patch("one", &PatchParams::default(), &patch).await), answer);
+        assert_eq!(
+            refused(there.bindings().patch("one", &PatchParams::default(), &patch).await),
+            answer
+        );
     }
     assert_eq!(there.bindings().get("one").await.unwrap(), made);
 }
@@ -300,13 +366,24 @@ async fn a_dry_run_stores_nothing(there: There) {
 }
 
 async fn a_list_has_what_bears_the_label(there: There) {
-    for (name, labels) in [("b", json!({marks::ANCHOR: "true"})), ("a", json!({marks::ANCHOR: ""})), ("c", json!({"another": "true"}))] {
+    for (name, labels) in [
+        ("b", json!({marks::ANCHOR: "true"})),
+        ("a", json!({marks::ANCHOR: ""})),
+        ("c", json!({"another": "true"})),
+    ] {
         there.bindings().create(&how(), &binding(name, labels)).await.unwrap();
     }
-    let found = there.bindings().list(&ListParams::default().labels(marks::ANCHOR)).await.unwrap();
+    let found = there
+        .bindings()
+        .list(&ListParams::default().labels(marks::ANCHOR))
+        .await
+        .unwrap();
     let newest = there.bindings().get("c").await.unwrap();
     assert!(found.metadata.resource_version.unwrap().parse::<u64>().unwrap() >= version(&newest));
-    assert_eq!(found.items.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(
+        found.items.iter().map(ResourceExt::name_any).collect::<Vec<_>>(),
+        ["a", "b"]
+    );
 }
 
 /// What a watch tells, up to so many events: what, of which object, at which version.
@@ -322,11 +399,21 @@ where
         WatchEvent::Bookmark(_) => ("bookmark", String::new(), 0),
         WatchEvent::Error(error) => ("error", error.reason, u64::from(error.code)),
     });
-    told.try_filter(|told| std::future::ready(told.0 != "bookmark")).take(events).try_collect().await.unwrap()
+    told.try_filter(|told| std::future::ready(told.0 != "bookmark"))
+        .take(events)
+        .try_collect()
+        .await
+        .unwrap()
 }
 
 async fn now(bindings: &Api<RoleBinding>) -> String {
-    bindings.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap()
+    bindings
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .metadata
+        .resource_version
+        .unwrap()
 }
 
 fn what<'a>(told: &'a [(&'static str, String, u64)]) -> Vec<(&'static str, &'a str)> {
@@ -381,7 +468,9 @@ async fn a_watch_for_a_name_tells_of_no_other(there: There) {
 async fn a_watch_ends_when_its_time_is_up(there: There) {
     let from = now(&there.bindings()).await;
     let (bindings, briefly) = (there.bindings(), WatchParams::default().timeout(1));
-    let seen = tokio::time::timeout(PATIENCE, told(&bindings, &briefly, &from, 1)).await.unwrap();
+    let seen = tokio::time::timeout(PATIENCE, told(&bindings, &briefly, &from, 1))
+        .await
+        .unwrap();
     assert_eq!(seen, []);
 }
 
@@ -395,18 +484,29 @@ async fn a_watch_from_before_what_is_remembered_is_told_so(there: There) {
 
 async fn nothing_is_made_in_a_namespace_that_isnt_there(there: There) {
     let nowhere = Api::<RoleBinding>::namespaced(there.client.clone(), "nowhere");
-    assert_eq!(refused(nowhere.create(&how(), &binding("one", json!({}))).await), gone());
+    assert_eq!(
+        refused(nowhere.create(&how(), &binding("one", json!({}))).await),
+        gone()
+    );
 }
 
 async fn metadata_alone_is_answered_when_asked_for(there: There) {
-    let made = there.bindings().create(&how(), &binding("one", json!({}))).await.unwrap();
+    let made = there
+        .bindings()
+        .create(&how(), &binding("one", json!({})))
+        .await
+        .unwrap();
     let found = there.bindings().get_metadata("one").await.unwrap();
-    assert_eq!((found.metadata.uid, found.metadata.resource_version), (made.metadata.uid, made.metadata.resource_version));
+    assert_eq!(
+        (found.metadata.uid, found.metadata.resource_version),
+        (made.metadata.uid, made.metadata.resource_version)
+    );
 }
 
 async fn a_cluster_ip_is_an_object_that_goes_with_its_service(there: There) {
     let services = Api::<Service>::namespaced(there.client.clone(), &there.namespace);
-    let service: Service = read(json!({"metadata": {"name": "one"}, "spec": {"type": "ClusterIP", "ports": [{"port": 9}]}}));
+    let service: Service =
+        read(json!({"metadata": {"name": "one"}, "spec": {"type": "ClusterIP", "ports": [{"port": 9}]}}));
     let made = services.create(&how(), &service).await.unwrap();
     let address = made.spec.unwrap().cluster_ip.unwrap();
     let addresses = Api::<IPAddress>::all(there.client.clone());
@@ -451,7 +551,11 @@ async fn what_hangs_on_an_anchor_goes_when_its_jobs_time_is_up(there: There) {
     })]);
     create(&there.bindings(), &hung).await;
     goes(&there.bindings(), "hung").await;
-    assert_eq!(refused(jobs.get("anchor").await), gone(), "the Job goes before what hangs on it");
+    assert_eq!(
+        refused(jobs.get("anchor").await),
+        gone(),
+        "the Job goes before what hangs on it"
+    );
 }
 
 fn empty<K: Resource<DynamicType = ()> + Clone + 'static>() -> kube::runtime::reflector::Store<K> {
@@ -469,7 +573,10 @@ async fn what_has_no_owner_any_more_goes(there: There) {
     of_another.metadata.owner_references = Some(vec![reference]);
     create(&there.bindings(), &of_another).await;
     goes(&there.bindings(), "of-another").await;
-    assert!(there.bindings().get_opt("owned").await.unwrap().is_some(), "its owner is there");
+    assert!(
+        there.bindings().get_opt("owned").await.unwrap().is_some(),
+        "its owner is there"
+    );
     there.requests().delete("owner", &only(None)).await.unwrap();
     goes(&there.bindings(), "owned").await;
 }
@@ -486,8 +593,14 @@ async fn a_namespace_that_is_deleted_takes_all_with_it(there: There) {
     let going = namespaces.get(&name).await.unwrap();
     assert!(going.metadata.deletion_timestamp.is_some());
     let bindings = Api::<RoleBinding>::namespaced(there.client.clone(), &name);
-    assert_eq!(refused(bindings.create(&how(), &binding("late", json!({}))).await), (403, "Forbidden".to_owned()));
-    comes_to(&requests, "held", |found| found.is_some_and(|found| found.metadata.deletion_timestamp.is_some())).await;
+    assert_eq!(
+        refused(bindings.create(&how(), &binding("late", json!({}))).await),
+        (403, "Forbidden".to_owned())
+    );
+    comes_to(&requests, "held", |found| {
+        found.is_some_and(|found| found.metadata.deletion_timestamp.is_some())
+    })
+    .await;
     let off = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     requests.patch("held", &PatchParams::default(), &off).await.unwrap();
     goes(&namespaces, &name).await;

@@ -53,7 +53,9 @@ impl Guards {
 
     /// Whether a word that is written now is attested: by whom it is, and by what right.
     pub fn attest(self, store: &Store) -> bool {
-        ["curfew-decisions", "accessrequests.curfew.dev"].into_iter().all(|name| self.is_in_force(store, name))
+        ["curfew-decisions", "accessrequests.curfew.dev"]
+            .into_iter()
+            .all(|name| self.is_in_force(store, name))
     }
 
     /// What the operator tries out by dry-run is refused by the guard that it tries.
@@ -64,7 +66,10 @@ impl Guards {
             _ => return Ok(()),
         };
         if call.verb == Verb::Create && call.dry_run && self.is_in_force(store, guard) {
-            let message = format!("{:?} is forbidden: ValidatingAdmissionPolicy '{guard}' with binding '{guard}' denied request: no", call.key.name);
+            let message = format!(
+                "{:?} is forbidden: ValidatingAdmissionPolicy '{guard}' with binding '{guard}' denied request: no",
+                call.key.name
+            );
             return Err(refusal(422, "Invalid", message));
         }
         Ok(())

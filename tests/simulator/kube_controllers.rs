@@ -35,7 +35,10 @@ pub async fn work(server: Arc<Server>, mut stalls: Receiver<bool>, mut chance: C
             server.act(Who::Another, round);
             continue;
         }
-        let until: Moment = due.1.and_then(|next| (next - server.now()).to_std().ok()).unwrap_or(Duration::from_secs(3600));
+        let until: Moment = due
+            .1
+            .and_then(|next| (next - server.now()).to_std().ok())
+            .unwrap_or(Duration::from_secs(3600));
         tokio::select! {
             biased;
             () = news => {}
@@ -50,7 +53,10 @@ fn concerns(key: &Key) -> bool {
 }
 
 fn jobs(store: &Store) -> Vec<(Key, Value)> {
-    store.all(Kind::Job, "").map(|(key, job)| (key.clone(), job.as_ref().clone())).collect()
+    store
+        .all(Kind::Job, "")
+        .map(|(key, job)| (key.clone(), job.as_ref().clone()))
+        .collect()
 }
 
 /// When a Job's time is up.
@@ -99,7 +105,10 @@ fn collect(store: &mut Store, now: DateTime<Utc>) {
 }
 
 fn is_orphan(store: &Store, key: &Key, object: &Value) -> bool {
-    let Some(owners) = object["metadata"]["ownerReferences"].as_array().filter(|owners| !owners.is_empty()) else {
+    let Some(owners) = object["metadata"]["ownerReferences"]
+        .as_array()
+        .filter(|owners| !owners.is_empty())
+    else {
         return false;
     };
     !owners.iter().any(|owner| {

@@ -73,14 +73,21 @@ fn main() -> ExitCode {
         return alone(seed);
     }
     let arguments = Arguments::from_iter([env!("CARGO_CRATE_NAME").to_owned()].into_iter().chain(others));
-    let in_memory = contract::all().into_iter().map(|(name, play)| {
-        Trial::test(format!("in memory::{name}"), move || Ok(places::in_memory(play)))
-    });
+    let in_memory = contract::all()
+        .into_iter()
+        .map(|(name, play)| Trial::test(format!("in memory::{name}"), move || Ok(places::in_memory(play))));
     let on_a_real_one = contract::all().into_iter().map(|(name, play)| {
-        Trial::test(format!("on a real one::{name}"), move || Ok(places::on_a_real_one(play))).with_ignored_flag(!places::has_a_real_one())
+        Trial::test(format!("on a real one::{name}"), move || {
+            Ok(places::on_a_real_one(play))
+        })
+        .with_ignored_flag(!places::has_a_real_one())
     });
     let played = Trial::test(format!("{schedules} schedules"), move || {
-        if here { many(from, schedules) } else { optimised(from, schedules) }
+        if here {
+            many(from, schedules)
+        } else {
+            optimised(from, schedules)
+        }
     });
     let trials = in_memory.chain(on_a_real_one).chain([played]).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -90,13 +97,20 @@ fn main() -> ExitCode {
 
 fn alone(seed: u64) -> ExitCode {
     if let Ok(filter) = std::env::var("CURFEW_LOG_LEVEL") {
-        let log = tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false);
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .without_time()
+            .with_ansi(false);
         log.init();
     }
     let outcome = play(seed, true);
     outcome.told.iter().for_each(|line| println!("{line}"));
     println!("{}", told(&outcome));
-    if outcome.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if outcome.wrong.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// What came of all schedules so far.
@@ -119,10 +133,32 @@ fn optimised(from: u64, schedules: u64) -> Result<(), Failed> {
     let trial = format!("{schedules} schedules");
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["test", "--locked", "--quiet", "--profile", "simulation", "--test", "simulator", "--"])
-        .args(["--here", "--from", &from.to_string(), "--schedules", &schedules.to_string(), "--", "--exact", &trial])
+        .args([
+            "test",
+            "--locked",
+            "--quiet",
+            "--profile",
+            "simulation",
+            "--test",
+            "simulator",
+            "--",
+        ])
+        .args([
+            "--here",
+            "--from",
+            &from.to_string(),
+            "--schedules",
+            &schedules.to_string(),
+            "--",
+            "--exact",
+            &trial,
+        ])
         .status()?;
-    if status.success() { Ok(()) } else { Err(format!("the optimised build says why ({status})").into()) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("the optimised build says why ({status})").into())
+    }
 }
 
 fn many(from: u64, schedules: u64) -> Result<(), Failed> {
@@ -133,7 +169,9 @@ fn many(from: u64, schedules: u64) -> Result<(), Failed> {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from + schedules || sum.lock().unwrap_or_else(PoisonError::into_inner).failed.len() >= TOLD {
+                    if seed >= from + schedules
+                        || sum.lock().unwrap_or_else(PoisonError::into_inner).failed.len() >= TOLD
+                    {
                         return;
                     }
                     let outcome = played(seed);
@@ -162,7 +200,16 @@ fn played(seed: u64) -> Outcome {
 
 impl Sum {
     fn add(&mut self, outcome: &Outcome) {
-        let Outcome { seed, wrong, trace: _, told: _, seen, faults, calls, lasted } = outcome;
+        let Outcome {
+            seed,
+            wrong,
+            trace: _,
+            told: _,
+            seen,
+            faults,
+            calls,
+            lasted,
+        } = outcome;
         self.played += 1;
         self.granted += seen.granted;
         self.bound += seen.bound;
@@ -185,7 +232,17 @@ impl Sum {
     }
 
     fn tell(&self, took: Duration) {
-        let Self { played, granted, bound, ended, refused, calls, lasted, faults, failed: _ } = self;
+        let Self {
+            played,
+            granted,
+            bound,
+            ended,
+            refused,
+            calls,
+            lasted,
+            faults,
+            failed: _,
+        } = self;
         #[allow(clippy::cast_precision_loss, reason = "for people")]
         let rate = *played as f64 / took.as_secs_f64();
         println!(
@@ -193,11 +250,26 @@ impl Sum {
             took.as_secs(),
             lasted.as_secs() / 3600
         );
-        println!("{granted} grants, {bound} bindings, {ended} ended; {refused} requests that came to nothing; faults: {faults:?}");
+        println!(
+            "{granted} grants, {bound} bindings, {ended} ended; {refused} requests that came to nothing; faults: {faults:?}"
+        );
     }
 }
 
 fn told(outcome: &Outcome) -> String {
-    let Outcome { seed, wrong, trace, seen, .. } = outcome;
-    format!("seed {seed}, trace {trace:016x}, {seen:?}: {}", if wrong.is_empty() { "all well".into() } else { wrong.join("; ") })
+    let Outcome {
+        seed,
+        wrong,
+        trace,
+        seen,
+        ..
+    } = outcome;
+    format!(
+        "seed {seed}, trace {trace:016x}, {seen:?}: {}",
+        if wrong.is_empty() {
+            "all well".into()
+        } else {
+            wrong.join("; ")
+        }
+    )
 }

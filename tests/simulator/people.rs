@@ -26,7 +26,12 @@ pub struct People<'a> {
 impl<'a> People<'a> {
     /// With everything there that a cluster has on which Curfew was installed.
     pub fn new(server: &'a Server, weather: &'a Weather, chance: Chance) -> Self {
-        let mut people = Self { server, weather, chance, asked: 0 };
+        let mut people = Self {
+            server,
+            weather,
+            chance,
+            asked: 0,
+        };
         people.make(Kind::Namespace, "", HOME, json!({}));
         people.make(Kind::Namespace, "", "default", json!({}));
         for (key, object) in weather.guards.all() {
@@ -80,7 +85,11 @@ impl<'a> People<'a> {
         self.asked += 1;
         let (name, namespace) = (format!("fix-{}", self.asked), NAMESPACES[self.chance.below(2)]);
         let who = REQUESTERS[self.chance.below(2)];
-        let role = if self.chance.in_thousand(500) { ("ClusterRole", "reader") } else { ("Role", "viewer") };
+        let role = if self.chance.in_thousand(500) {
+            ("ClusterRole", "reader")
+        } else {
+            ("Role", "viewer")
+        };
         let mut spec = json!({
             "role": {"kind": role.0, "name": role.1}, "policy": POLICIES[self.chance.below(2)],
             "requester": {"username": who, "uid": "", "groups": []},
@@ -94,20 +103,32 @@ impl<'a> People<'a> {
 
     /// Somebody says something on some request, if the guards let them.
     pub fn speaks(&mut self) -> String {
-        let who = if self.chance.in_thousand(900) { APPROVERS[self.chance.below(3)] } else { REQUESTERS[self.chance.below(2)] };
+        let who = if self.chance.in_thousand(900) {
+            APPROVERS[self.chance.below(3)]
+        } else {
+            REQUESTERS[self.chance.below(2)]
+        };
         let verdict = match self.chance.below(20) {
             0 | 1 => Verdict::Deny,
             2 | 3 => Verdict::Revoke,
             _ => Verdict::Approve,
         };
-        let Some(key) = self.some(Kind::AccessRequest) else { return "nobody to decide on".into() };
+        let Some(key) = self.some(Kind::AccessRequest) else {
+            return "nobody to decide on".into();
+        };
         let said = self.says(&key, who, verdict);
-        format!("{who} says {verdict:?} on {}{}", key.name, if said { "" } else { ", and is refused" })
+        format!(
+            "{who} says {verdict:?} on {}{}",
+            key.name,
+            if said { "" } else { ", and is refused" }
+        )
     }
 
     /// Everybody who may approves some request.
     pub fn approve(&mut self) -> String {
-        let Some(key) = self.some(Kind::AccessRequest) else { return "nobody to approve".into() };
+        let Some(key) = self.some(Kind::AccessRequest) else {
+            return "nobody to approve".into();
+        };
         for who in APPROVERS {
             self.says(&key, who, Verdict::Approve);
         }
@@ -139,7 +160,9 @@ impl<'a> People<'a> {
         if self.server.look(|store| self.weather.guards.attest(store)) {
             return "nobody can forge".into();
         }
-        let Some(key) = self.some(Kind::AccessRequest) else { return "nothing to forge".into() };
+        let Some(key) = self.some(Kind::AccessRequest) else {
+            return "nothing to forge".into();
+        };
         for who in APPROVERS {
             self.says(&key, who, Verdict::Approve);
         }
@@ -149,7 +172,9 @@ impl<'a> People<'a> {
     // ---- admins -------------------------------------------------------------------------------------------------------
 
     fn some(&mut self, kind: Kind) -> Option<Key> {
-        let all: Vec<Key> = self.server.look(|store| store.all(kind, "").map(|(key, _)| key.clone()).collect());
+        let all: Vec<Key> = self
+            .server
+            .look(|store| store.all(kind, "").map(|(key, _)| key.clone()).collect());
         self.chance.one_of(&all).cloned()
     }
 
@@ -157,7 +182,9 @@ impl<'a> People<'a> {
         let is_ours = |(key, object): (&Key, &Object)| {
             (!object["metadata"]["labels"][marks::GRANT_UID].is_null()).then(|| key.clone())
         };
-        let all: Vec<Key> = self.server.look(|store| store.all(Kind::RoleBinding, "").filter_map(is_ours).collect());
+        let all: Vec<Key> = self
+            .server
+            .look(|store| store.all(Kind::RoleBinding, "").filter_map(is_ours).collect());
         self.chance.one_of(&all).cloned()
     }
 
@@ -173,7 +200,14 @@ impl<'a> People<'a> {
 
     /// An admin does something to what Curfew rests on.
     pub fn meddle(&mut self) -> String {
-        let kinds = [Kind::AccessRequest, Kind::AccessGrant, Kind::Job, Kind::Service, Kind::IpAddress, Kind::Lease];
+        let kinds = [
+            Kind::AccessRequest,
+            Kind::AccessGrant,
+            Kind::Job,
+            Kind::Service,
+            Kind::IpAddress,
+            Kind::Lease,
+        ];
         match self.chance.below(14) {
             number @ 0..6 => match self.some(kinds[number]) {
                 Some(key) => self.deletes(&key),
@@ -181,7 +215,9 @@ impl<'a> People<'a> {
             },
             6 => self.some_binding().map_or_else(String::new, |key| self.deletes(&key)),
             7 => self.some_binding().map_or_else(String::new, |key| {
-                self.edits(&key, |binding| binding["metadata"]["finalizers"] = json!(["example.com/hold"]))
+                self.edits(&key, |binding| {
+                    binding["metadata"]["finalizers"] = json!(["example.com/hold"])
+                })
             }),
             8 => self.some_binding().map_or_else(String::new, |key| {
                 self.edits(&key, |binding| binding["metadata"]["labels"] = json!({}))
@@ -209,7 +245,11 @@ impl<'a> People<'a> {
 
     fn changes_role(&mut self) -> String {
         let namespace = NAMESPACES[self.chance.below(2)];
-        let key = [Key::new(Kind::ClusterRole, "", "reader"), Key::new(Kind::Role, namespace, "viewer")][self.chance.below(2)].clone();
+        let key = [
+            Key::new(Kind::ClusterRole, "", "reader"),
+            Key::new(Kind::Role, namespace, "viewer"),
+        ][self.chance.below(2)]
+        .clone();
         if self.chance.in_thousand(300) {
             self.deletes(&key);
             self.make(key.kind, &key.namespace, &key.name, rules(&["get"]));
@@ -232,19 +272,33 @@ impl<'a> People<'a> {
     }
 
     fn takes_lease(&mut self) -> String {
-        let Some(key) = self.some(Kind::Lease) else { return "there is no Lease".into() };
-        let holder = if self.chance.in_thousand(500) { json!("somebody") } else { Value::Null };
+        let Some(key) = self.some(Kind::Lease) else {
+            return "there is no Lease".into();
+        };
+        let holder = if self.chance.in_thousand(500) {
+            json!("somebody")
+        } else {
+            Value::Null
+        };
         self.edits(&key, |lease| lease["spec"]["holderIdentity"] = holder)
     }
 
     /// A request is deleted, and a finalizer holds it; or the finalizers that hold one are taken off.
     fn holds_request(&mut self) -> String {
-        let Some(key) = self.some(Kind::AccessRequest) else { return "there is no request".into() };
-        let held = self.server.look(|store| store.get(&key).is_some_and(|request| !request["metadata"]["finalizers"].is_null()));
+        let Some(key) = self.some(Kind::AccessRequest) else {
+            return "there is no request".into();
+        };
+        let held = self.server.look(|store| {
+            store
+                .get(&key)
+                .is_some_and(|request| !request["metadata"]["finalizers"].is_null())
+        });
         if held {
             return self.edits(&key, |request| request["metadata"]["finalizers"] = Value::Null);
         }
-        self.edits(&key, |request| request["metadata"]["finalizers"] = json!(["example.com/hold"]));
+        self.edits(&key, |request| {
+            request["metadata"]["finalizers"] = json!(["example.com/hold"])
+        });
         self.deletes(&key)
     }
 
@@ -256,7 +310,9 @@ impl<'a> People<'a> {
             return self.deletes(key);
         }
         let more = self.chance.between(1, 1 << 30);
-        self.edits(key, |guard| guard["spec"]["matchConstraints"] = json!({"excluded": more}))
+        self.edits(key, |guard| {
+            guard["spec"]["matchConstraints"] = json!({"excluded": more})
+        })
     }
 
     /// All guards are as they are shipped again.
@@ -285,8 +341,12 @@ impl<'a> People<'a> {
     /// All that was left half done is done: nothing of other people's holds anything any more.
     pub fn lets_go(&mut self) {
         let held: Vec<Key> = self.server.look(|store| {
-            let held = store.everything().filter(|(_, object)| !object["metadata"]["finalizers"].is_null());
-            held.filter(|(key, _)| key.kind == Kind::AccessRequest).map(|(key, _)| key.clone()).collect()
+            let held = store
+                .everything()
+                .filter(|(_, object)| !object["metadata"]["finalizers"].is_null());
+            held.filter(|(key, _)| key.kind == Kind::AccessRequest)
+                .map(|(key, _)| key.clone())
+                .collect()
         });
         for key in held {
             self.edits(&key, |object| object["metadata"]["finalizers"] = Value::Null);
@@ -297,7 +357,11 @@ impl<'a> People<'a> {
 /// A word as admission lets it be stored. `None`: it doesn't.
 fn word(request: &AccessRequest, who: &str, verdict: Verdict) -> Option<Decision> {
     let status = request.status.clone().unwrap_or_default();
-    let requester = request.spec.requester.as_ref().map(|requester| requester.username.as_str());
+    let requester = request
+        .spec
+        .requester
+        .as_ref()
+        .map(|requester| requester.username.as_str());
     let is_over = status.phase.is_some_and(RequestPhase::is_final) || request.metadata.deletion_timestamp.is_some();
     let is_own = verdict != Verdict::Revoke && requester == Some(who);
     let is_too_late = verdict != Verdict::Revoke && status.seal.is_some();
@@ -310,12 +374,19 @@ fn word(request: &AccessRequest, who: &str, verdict: Verdict) -> Option<Decision
     let via: Vec<String> = match verdict {
         Verdict::Revoke if requester == Some(who) => vec![marks::VIA_REQUESTER.to_owned()],
         Verdict::Approve => {
-            let open = status.open.iter().filter(|OpenStage { users, .. }| users.iter().any(is));
-            open.map(|OpenStage { stage, .. }| format!("{stage}/User:{who}")).collect()
+            let open = status
+                .open
+                .iter()
+                .filter(|OpenStage { users, .. }| users.iter().any(is));
+            open.map(|OpenStage { stage, .. }| format!("{stage}/User:{who}"))
+                .collect()
         }
         Verdict::Deny | Verdict::Revoke => {
             let lets_in = revokers.users.iter().any(is);
-            lets_in.then(|| format!("{}/User:{who}", marks::VIA_ANY_STAGE)).into_iter().collect()
+            lets_in
+                .then(|| format!("{}/User:{who}", marks::VIA_ANY_STAGE))
+                .into_iter()
+                .collect()
         }
     };
     let is_about_nothing = verdict != Verdict::Revoke && offer.is_empty();

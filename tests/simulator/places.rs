@@ -26,15 +26,27 @@ type Play = fn(There) -> BoxFuture<'static, ()>;
 
 /// Plays a test in memory.
 pub fn in_memory(play: Play) {
-    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let time = Arc::new(Time::from(DateTime::from_timestamp(1_800_000_000, 0).unwrap()));
         let weather = Arc::new(Weather::new(Arc::clone(&time), Chance::new(0), false));
         let server = Server::new(time, weather);
         let never = watch::Sender::new(false);
-        tokio::spawn(kube_controllers::work(Arc::clone(&server), never.subscribe(), Chance::new(1)));
+        tokio::spawn(kube_controllers::work(
+            Arc::clone(&server),
+            never.subscribe(),
+            Chance::new(1),
+        ));
         let client = Client::new(server.connection(Who::Another), "default");
-        let there = room(client, Box::new(move || server.act(Who::Another, |store, _| store.compact()))).await;
+        let there = room(
+            client,
+            Box::new(move || server.act(Who::Another, |store, _| store.compact())),
+        )
+        .await;
         play(there).await;
     });
     runtime.shutdown_background();
@@ -77,15 +89,24 @@ struct Real {
 }
 
 static REAL: LazyLock<Real> = LazyLock::new(|| {
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     let cluster = runtime.block_on(async {
-        let cluster = Cluster::start(Options::default()).await.unwrap_or_else(|error| panic!("{error}"));
+        let cluster = Cluster::start(Options::default())
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
         let definitions = Api::<CustomResourceDefinition>::all(cluster.admin().client().unwrap());
         for definition in curfew::api::definitions() {
             definitions.create(&PostParams::default(), &definition).await.unwrap();
             let name = definition.name_any();
             let established = await_condition(definitions.clone(), &name, is_crd_established());
-            tokio::time::timeout(Duration::from_secs(60), established).await.unwrap().unwrap();
+            tokio::time::timeout(Duration::from_secs(60), established)
+                .await
+                .unwrap()
+                .unwrap();
         }
         cluster
     });

@@ -66,9 +66,13 @@ impl Replica {
         let leadership = Arc::new(Leadership::new(identity));
         let health = Arc::new(Health::new(Arc::clone(&brakes)));
         let parts = Parts {
-            client: ClientBuilder::new(self.server.connection(self.who()), HOME).with_layer(&clocks).build(),
+            client: ClientBuilder::new(self.server.connection(self.who()), HOME)
+                .with_layer(&clocks)
+                .build(),
             clock: clocks.corrected(),
-            home: Home { namespace: HOME.to_owned() },
+            home: Home {
+                namespace: HOME.to_owned(),
+            },
             metrics: Arc::new(Metrics::new(Arc::clone(&brakes), Arc::clone(&leadership), clocks)),
             health: Arc::clone(&health),
             brakes,
@@ -112,7 +116,9 @@ impl Replica {
     }
 
     pub fn is_ready(&self) -> bool {
-        self.running.as_ref().is_some_and(|running| running.health.ready().is_ok())
+        self.running
+            .as_ref()
+            .is_some_and(|running| running.health.ready().is_ok())
     }
 
     /// Ends by itself only when told to. What is wrong about it otherwise, in one sentence.
@@ -121,7 +127,10 @@ impl Replica {
         let was_told = *running.stop.borrow();
         match running.task.await {
             Ok(()) if was_told => None,
-            Ok(()) => Some(format!("the controllers of replica {} ended by themselves", self.number)),
+            Ok(()) => Some(format!(
+                "the controllers of replica {} ended by themselves",
+                self.number
+            )),
             Err(error) => Some(format!("replica {} panicked: {error}", self.number)),
         }
     }

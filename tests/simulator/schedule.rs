@@ -44,7 +44,11 @@ pub struct Outcome {
 
 /// Plays the schedule of a seed.
 pub fn play(seed: u64, tells: bool) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
     let outcome = runtime.block_on(Schedule::play(seed, tells));
     // What is left of killed replicas waits for what won't come.
     runtime.shutdown_background();
@@ -75,7 +79,9 @@ impl Schedule<'_> {
     async fn play(seed: u64, tells: bool) -> Outcome {
         let mut chance = Chance::new(seed);
         let begun = Instant::now();
-        let base = DateTime::from_timestamp_millis(1_800_000_000_000 + i64::try_from(chance.between(0, 60_000)).unwrap()).unwrap();
+        let base =
+            DateTime::from_timestamp_millis(1_800_000_000_000 + i64::try_from(chance.between(0, 60_000)).unwrap())
+                .unwrap();
         let time = Arc::new(Time::from(base));
         let weather = Arc::new(Weather::new(Arc::clone(&time), chance.fork(), tells));
         let server = Server::new(time, Arc::clone(&weather) as _);
@@ -86,7 +92,9 @@ impl Schedule<'_> {
             people: People::new(&server, &weather, chance.fork()),
             server: &server,
             weather: &weather,
-            replicas: (0..1 + chance.below(2)).map(|number| Replica::new(number, Arc::clone(&server))).collect(),
+            replicas: (0..1 + chance.below(2))
+                .map(|number| Replica::new(number, Arc::clone(&server)))
+                .collect(),
             chance,
             stalls,
             stalled_until: begun,
@@ -113,7 +121,10 @@ impl Schedule<'_> {
     async fn all(&mut self) -> Result<(), String> {
         for replica in &mut self.replicas {
             replica.start(true);
-            self.weather.state().auditor.hinders(replica.who(), self.server.now() + delta(BEGINS));
+            self.weather
+                .state()
+                .auditor
+                .hinders(replica.who(), self.server.now() + delta(BEGINS));
         }
         self.passes(BEGINS).await?;
         self.storm().await?;
@@ -190,7 +201,8 @@ impl Schedule<'_> {
                 self.people.breaks_guard()
             }
             94..96 => {
-                self.server.act(crate::apiserver::Who::Another, |store, _| store.compact());
+                self.server
+                    .act(crate::apiserver::Who::Another, |store, _| store.compact());
                 "what was before is forgotten".into()
             }
             96..98 => self.kube_stalls(),
@@ -200,7 +212,8 @@ impl Schedule<'_> {
             }
             _ => {
                 let number = self.chance.below(self.replicas.len());
-                let ahead = TimeDelta::milliseconds(i64::try_from(self.chance.between(0, 80_000)).unwrap_or_default() - 40_000);
+                let ahead =
+                    TimeDelta::milliseconds(i64::try_from(self.chance.between(0, 80_000)).unwrap_or_default() - 40_000);
                 self.replicas[number].set_clock(ahead);
                 format!("the clock of replica {number} is {} s ahead", ahead.num_seconds())
             }
@@ -216,9 +229,8 @@ impl Schedule<'_> {
 
     fn befalls_replica(&mut self) -> String {
         let number = self.chance.below(self.replicas.len());
-        let is_taken = |undo: &Undo| {
-            matches!(undo, Undo::Start(it, _) | Undo::Resume(it) | Undo::Reconnect(it) if *it == number)
-        };
+        let is_taken =
+            |undo: &Undo| matches!(undo, Undo::Start(it, _) | Undo::Resume(it) | Undo::Reconnect(it) if *it == number);
         if self.undone.iter().any(|(_, undo)| is_taken(undo)) {
             return format!("nothing befalls replica {number}");
         }
@@ -275,7 +287,9 @@ impl Schedule<'_> {
         if self.stalled_until <= now {
             self.stalls.send_replace(false);
         }
-        let (due, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.undone).into_iter().partition(|(at, _)| *at <= now);
+        let (due, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.undone)
+            .into_iter()
+            .partition(|(at, _)| *at <= now);
         self.undone = left;
         for (_, undo) in due {
             self.sets_right(undo);
@@ -318,7 +332,10 @@ impl Schedule<'_> {
         for replica in &self.replicas {
             replica.set_clock(TimeDelta::zero());
         }
-        self.weather.state().auditor.unsettles(self.server.now() + delta(Duration::from_secs(75)));
+        self.weather
+            .state()
+            .auditor
+            .unsettles(self.server.now() + delta(Duration::from_secs(75)));
         self.passes(Duration::from_secs(90)).await?;
         let not_ready = self.replicas.iter().find(|replica| !replica.is_ready());
         match not_ready {
@@ -351,22 +368,35 @@ impl Schedule<'_> {
     /// After all that, Curfew does what it is for.
     async fn access_is_given_and_ends(&mut self) -> Result<(), String> {
         self.people.restores_namespaces();
-        self.people.make(Kind::ClusterRole, "", "last", json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]}));
+        self.people.make(
+            Kind::ClusterRole,
+            "",
+            "last",
+            json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]}),
+        );
         self.people.make(Kind::AccessPolicy, "", "last", json!({"spec": {
             "requesters": {"users": ["zoe"]}, "roles": [{"kind": "ClusterRole", "name": "last"}], "namespaces": {"names": ["team-a"]},
             "maxDuration": "1m", "approval": {"stages": [{"name": "lead", "approvers": {"users": ["bob"]}}]}, "deadMansSwitch": "BestEffort",
         }}));
         let request = Key::new(Kind::AccessRequest, "team-a", "last");
-        self.people.make(request.kind, &request.namespace, &request.name, json!({"spec": {
-            "role": {"kind": "ClusterRole", "name": "last"}, "policy": "last", "duration": "20s",
-            "requester": {"username": "zoe", "uid": "", "groups": []},
-        }}));
-        self.until(&request, "/status/offer/digest", None, Duration::from_secs(10)).await?;
+        self.people.make(
+            request.kind,
+            &request.namespace,
+            &request.name,
+            json!({"spec": {
+                "role": {"kind": "ClusterRole", "name": "last"}, "policy": "last", "duration": "20s",
+                "requester": {"username": "zoe", "uid": "", "groups": []},
+            }}),
+        );
+        self.until(&request, "/status/offer/digest", None, Duration::from_secs(10))
+            .await?;
         if !self.people.says(&request, "bob", Verdict::Approve) {
             return Err("the last request can't be approved".into());
         }
-        self.until(&request, "/status/phase", Some("Active"), Duration::from_secs(20)).await?;
-        self.until(&request, "/status/phase", Some("Expired"), Duration::from_secs(30)).await
+        self.until(&request, "/status/phase", Some("Active"), Duration::from_secs(20))
+            .await?;
+        self.until(&request, "/status/phase", Some("Expired"), Duration::from_secs(30))
+            .await
     }
 
     /// Until something stands there in an object.
@@ -374,13 +404,18 @@ impl Schedule<'_> {
         let until = Instant::now() + limit;
         loop {
             let found = self.server.look(|store| store.get(key));
-            let there = found.as_ref().and_then(|object| object.pointer(place)?.as_str().map(str::to_owned));
+            let there = found
+                .as_ref()
+                .and_then(|object| object.pointer(place)?.as_str().map(str::to_owned));
             if there.is_some() && (text.is_none() || there.as_deref() == text) {
                 return Ok(());
             }
             if Instant::now() >= until {
                 let status = found.map(|object| object["status"].to_string());
-                return Err(format!("{place} of {} isn't {text:?} after {limit:?}: {status:?}", key.name));
+                return Err(format!(
+                    "{place} of {} isn't {text:?} after {limit:?}: {status:?}",
+                    key.name
+                ));
             }
             self.passes(TICK).await?;
         }
@@ -396,4 +431,3 @@ impl Schedule<'_> {
         }
     }
 }
-

@@ -170,21 +170,34 @@ impl Surroundings for Weather {
         state.auditor.changed(who, change, now);
         // The names of events are made of the machine's time.
         if change.key.kind != Kind::Event {
-            let Change { key, before, after, version } = change;
+            let Change {
+                key,
+                before,
+                after,
+                version,
+            } = change;
             state.tell(|| {
                 let what = match (before, after) {
                     (None, _) => "made",
                     (_, None) => "gone",
                     _ => "changed",
                 };
-                format!("#{version} {who:?}: {:?} {}/{} {what}", key.kind, key.namespace, key.name)
+                format!(
+                    "#{version} {who:?}: {:?} {}/{} {what}",
+                    key.kind, key.namespace, key.name
+                )
             });
         }
     }
 
     fn answered(&self, call: &Call, code: u16) {
         let state = &mut *self.state();
-        let Call { who, verb, key, dry_run: _ } = call;
+        let Call {
+            who,
+            verb,
+            key,
+            dry_run: _,
+        } = call;
         if key.kind != Kind::Event && (*verb != Verb::Get || code != 200) {
             state.tell(|| format!("{who:?} {verb:?} {:?} {}/{}: {code}", key.kind, key.namespace, key.name));
         }

@@ -21,7 +21,12 @@ pub type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
 enum Asked {
     Call(Call),
     /// All of a kind, or to be told of it.
-    Many { call: Call, selector: Selector, from: Option<u64>, seconds: u64 },
+    Many {
+        call: Call,
+        selector: Selector,
+        from: Option<u64>,
+        seconds: u64,
+    },
     /// What is answered without looking at what is stored.
     Known(Value),
 }
@@ -46,15 +51,25 @@ impl Server {
     async fn serve(self: Arc<Self>, who: Who, request: Request<Body>) -> Result<Answer, BoxError> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
-        let body: Value = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body)? };
-        let only_metadata = parts
-            .headers
-            .get(header::ACCEPT)
-            .is_some_and(|accepted| accepted.to_str().is_ok_and(|accepted| accepted.contains("as=PartialObjectMetadata;")));
+        let body: Value = if body.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&body)?
+        };
+        let only_metadata = parts.headers.get(header::ACCEPT).is_some_and(|accepted| {
+            accepted
+                .to_str()
+                .is_ok_and(|accepted| accepted.contains("as=PartialObjectMetadata;"))
+        });
         match asked(who, &parts.method, &parts.uri, &body) {
             Err(refused) => Ok(self.answer(Err(refused))),
             Ok(Asked::Known(known)) => {
-                let call = Call { who, verb: Verb::Get, key: Key::new(Kind::Event, "", ""), dry_run: true };
+                let call = Call {
+                    who,
+                    verb: Verb::Get,
+                    key: Key::new(Kind::Event, "", ""),
+                    dry_run: true,
+                };
                 self.pass(call, move |_| Ok(known)).await
             }
             Ok(Asked::Call(call)) => {
@@ -65,11 +80,21 @@ impl Server {
                 })
                 .await
             }
-            Ok(Asked::Many { call, selector, from: None, seconds: _ }) => {
+            Ok(Asked::Many {
+                call,
+                selector,
+                from: None,
+                seconds: _,
+            }) => {
                 let key = call.key.clone();
                 self.pass(call, move |server| Ok(server.list(&key, &selector))).await
             }
-            Ok(Asked::Many { call, selector, from: Some(from), seconds }) => self.watch(call, selector, from, seconds).await,
+            Ok(Asked::Many {
+                call,
+                selector,
+                from: Some(from),
+                seconds,
+            }) => self.watch(call, selector, from, seconds).await,
         }
     }
 
@@ -79,7 +104,12 @@ impl Server {
         call: Call,
         effect: impl FnOnce(&Self) -> Result<Value, Refusal> + Send + 'static,
     ) -> Result<Answer, BoxError> {
-        let Fate { there, refused, back, lost } = self.around.fate(&call);
+        let Fate {
+            there,
+            refused,
+            back,
+            lost,
+        } = self.around.fate(&call);
         if !self.reaches(call.who).await {
             return Err("the connection was cut".into());
         }
@@ -90,7 +120,9 @@ impl Server {
                 Some(code) => Err(refusal(code, reason(code), "the API server has other things to do")),
                 None => effect(&server),
             };
-            server.around.answered(&call, done.as_ref().map_or_else(|refused| refused.code, |_| 200));
+            server
+                .around
+                .answered(&call, done.as_ref().map_or_else(|refused| refused.code, |_| 200));
             done
         })
         .await?;
@@ -104,7 +136,10 @@ impl Server {
     fn list(&self, key: &Key, selector: &Selector) -> Value {
         self.look(|store| {
             let found = store.all(key.kind, &key.namespace).map(|(_, object)| object);
-            let items: Vec<&Value> = found.map(AsRef::as_ref).filter(|object| selector.selects(object)).collect();
+            let items: Vec<&Value> = found
+                .map(AsRef::as_ref)
+                .filter(|object| selector.selects(object))
+                .collect();
             json!({
                 "apiVersion": key.kind.api_version(), "kind": format!("{}List", key.kind.facts().name),
                 "metadata": {"resourceVersion": store.version().to_string()}, "items": items,
@@ -112,15 +147,30 @@ impl Server {
         })
     }
 
-    async fn watch(self: Arc<Self>, call: Call, selector: Selector, from: u64, seconds: u64) -> Result<Answer, BoxError> {
-        let Fate { there, refused, back, lost } = self.around.fate(&call);
+    async fn watch(
+        self: Arc<Self>,
+        call: Call,
+        selector: Selector,
+        from: u64,
+        seconds: u64,
+    ) -> Result<Answer, BoxError> {
+        let Fate {
+            there,
+            refused,
+            back,
+            lost,
+        } = self.around.fate(&call);
         tokio::time::sleep(there + back).await;
         if lost || !self.reaches(call.who).await {
             return Err("the connection was cut".into());
         }
         self.around.answered(&call, refused.unwrap_or(200));
         if let Some(code) = refused {
-            return Ok(self.answer(Err(refusal(code, reason(code), "the API server has other things to do"))));
+            return Ok(self.answer(Err(refusal(
+                code,
+                reason(code),
+                "the API server has other things to do",
+            ))));
         }
         let watching = Watching::begin(Arc::clone(&self), call.key, call.who, selector, from, seconds);
         Ok(self.dated(StatusCode::OK, watching.body()))
@@ -145,7 +195,10 @@ impl Server {
         *answer.status_mut() = code;
         let date = self.now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
         let headers = answer.headers_mut();
-        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            header::HeaderValue::from_static("application/json"),
+        );
         headers.extend(date.parse().ok().map(|date| (header::DATE, date)));
         answer
     }
@@ -190,7 +243,10 @@ fn asked(who: Who, method: &Method, uri: &axum::http::Uri, body: &Value) -> Resu
     let kind = Kind::named(group, version, plural).ok_or_else(|| unknown(uri.path()))?;
     let query = |name: &str| {
         let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-        pairs.into_iter().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        pairs
+            .into_iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
     };
     let call = |verb, name: &str| Call {
         who,
@@ -203,7 +259,8 @@ fn asked(who: Who, method: &Method, uri: &axum::http::Uri, body: &Value) -> Resu
         let number = |name| query(name).and_then(|text| text.parse().ok());
         return Ok(Asked::Many {
             call: call(if watches { Verb::Watch } else { Verb::List }, ""),
-            selector: Selector::new(query("labelSelector"), query("fieldSelector")).ok_or_else(|| unknown(uri.path()))?,
+            selector: Selector::new(query("labelSelector"), query("fieldSelector"))
+                .ok_or_else(|| unknown(uri.path()))?,
             from: watches.then(|| number("resourceVersion").unwrap_or_default()),
             seconds: number("timeoutSeconds").unwrap_or(1800),
         });
@@ -217,12 +274,20 @@ fn asked(who: Who, method: &Method, uri: &axum::http::Uri, body: &Value) -> Resu
         (&Method::DELETE, "") => Verb::Delete,
         _ => return Err(unknown(uri.path())),
     };
-    let name = if verb == Verb::Create { body["metadata"]["name"].as_str().unwrap_or_default() } else { name };
+    let name = if verb == Verb::Create {
+        body["metadata"]["name"].as_str().unwrap_or_default()
+    } else {
+        name
+    };
     Ok(Asked::Call(call(verb, name)))
 }
 
 fn unknown(path: &str) -> Refusal {
-    refusal(404, "NotFound", format!("the server could not find the requested resource ({path})"))
+    refusal(
+        404,
+        "NotFound",
+        format!("the server could not find the requested resource ({path})"),
+    )
 }
 
 /// Who the caller is, and what they may: everything.
@@ -240,7 +305,11 @@ fn review(plural: &str, body: &Value) -> Option<Value> {
 pub const OPERATOR: &str = "system:serviceaccount:curfew-system:curfew";
 
 fn groups() -> Value {
-    let mut groups: Vec<&str> = Kind::ALL.map(|kind| kind.facts().group).into_iter().filter(|group| !group.is_empty()).collect();
+    let mut groups: Vec<&str> = Kind::ALL
+        .map(|kind| kind.facts().group)
+        .into_iter()
+        .filter(|group| !group.is_empty())
+        .collect();
     groups.sort_unstable();
     groups.dedup();
     let group = |name: &str| {

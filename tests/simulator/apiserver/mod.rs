@@ -183,7 +183,12 @@ impl Server {
         loop {
             let mut reached = std::pin::pin!(self.reached.notified());
             reached.as_mut().enable();
-            if !self.cut_off.lock().unwrap_or_else(PoisonError::into_inner).contains(&who) {
+            if !self
+                .cut_off
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(&who)
+            {
                 return is_reached;
             }
             is_reached = false;

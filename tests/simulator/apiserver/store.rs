@@ -130,7 +130,10 @@ impl Store {
             let namespace = Key::new(Kind::Namespace, "", &key.namespace);
             let home = self.find(&namespace)?;
             if !home["metadata"]["deletionTimestamp"].is_null() {
-                let message = format!("unable to create new content in namespace {} because it is being terminated", key.namespace);
+                let message = format!(
+                    "unable to create new content in namespace {} because it is being terminated",
+                    key.namespace
+                );
                 return Err(refusal(403, "Forbidden", message));
             }
         }
@@ -179,7 +182,13 @@ impl Store {
         let mut after = object;
         after["apiVersion"] = before["apiVersion"].clone();
         after["kind"] = before["kind"].clone();
-        for given in ["uid", "creationTimestamp", "deletionTimestamp", "generation", "namespace"] {
+        for given in [
+            "uid",
+            "creationTimestamp",
+            "deletionTimestamp",
+            "generation",
+            "namespace",
+        ] {
             keep(&mut after["metadata"], &before["metadata"], given);
         }
         if key.kind.facts().has_status {
@@ -200,7 +209,11 @@ impl Store {
         as_stored["metadata"]["uid"] = uid;
         self.writable(key, &as_stored)?;
         if is_another {
-            return Err(refusal(422, "Invalid", "metadata.uid: Invalid value: field is immutable"));
+            return Err(refusal(
+                422,
+                "Invalid",
+                "metadata.uid: Invalid value: field is immutable",
+            ));
         }
         self.replace(key, as_stored)
     }
@@ -315,7 +328,10 @@ impl Only {
         };
         let facts = key.kind.facts();
         let cannot = |why| {
-            let message = format!("Operation cannot be fulfilled on {}.{} {:?}: {why}", facts.plural, facts.group, key.name);
+            let message = format!(
+                "Operation cannot be fulfilled on {}.{} {:?}: {why}",
+                facts.plural, facts.group, key.name
+            );
             Err(refusal(409, "Conflict", message))
         };
         if differs(uid, "uid") {
@@ -331,7 +347,11 @@ impl Only {
 pub fn not_found(key: &Key) -> Refusal {
     let facts = key.kind.facts();
     let dot = if facts.group.is_empty() { "" } else { "." };
-    refusal(404, "NotFound", format!("{}{dot}{} {:?} not found", facts.plural, facts.group, key.name))
+    refusal(
+        404,
+        "NotFound",
+        format!("{}{dot}{} {:?} not found", facts.plural, facts.group, key.name),
+    )
 }
 
 /// A moment as Kubernetes writes it.
@@ -341,7 +361,9 @@ pub fn written(moment: DateTime<Utc>) -> Value {
 
 /// What holds an object that is to be deleted.
 fn is_held(object: &Value) -> bool {
-    object["metadata"]["finalizers"].as_array().is_some_and(|held| !held.is_empty())
+    object["metadata"]["finalizers"]
+        .as_array()
+        .is_some_and(|held| !held.is_empty())
 }
 
 /// All that `generation` counts.

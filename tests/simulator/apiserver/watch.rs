@@ -121,7 +121,12 @@ impl Watching {
     }
 
     fn event(&self, change: &Change) -> Option<String> {
-        let Change { version, key, before, after } = change;
+        let Change {
+            version,
+            key,
+            before,
+            after,
+        } = change;
         let in_namespace = self.key.namespace.is_empty() || key.namespace == self.key.namespace;
         if key.kind != self.key.kind || !in_namespace {
             return None;

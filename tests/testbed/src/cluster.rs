@@ -78,6 +78,8 @@ pub enum Capability {
     CertificateUids,
     /// The operator as a local process: [`crate::Operator`].
     OperatorProcess,
+    /// [`crate::OperatorOptions::clock_ahead`].
+    WrongClock,
     /// [`Cluster::stop_component`].
     ComponentControl,
     /// [`Options::emulated_version`].
@@ -92,6 +94,7 @@ impl std::fmt::Display for Capability {
             Self::AuditLog => "audit log within reach",
             Self::CertificateUids => "users with a uid, or for less than 10 minutes",
             Self::OperatorProcess => "operator as a local process",
+            Self::WrongClock => "operator whose clock can be wrong",
             Self::ComponentControl => "control plane that can be stopped in parts",
             Self::EmulatedVersions => "choice of Kubernetes version",
             Self::Pods => "nodes on which pods run",
@@ -274,7 +277,12 @@ impl Cluster {
 
     /// Starts it again, on the same port. Returns when the API server is ready, if it and etcd run.
     pub async fn start_component(&self, component: Component) -> Result<()> {
-        self.embedded()?.start(component).await
+        self.start_component_with(component, &[]).await
+    }
+
+    /// The same, this once with more arguments.
+    pub async fn start_component_with(&self, component: Component, arguments: &[&str]) -> Result<()> {
+        self.embedded()?.start(component, arguments).await
     }
 
     /// The process id of a part of an embedded control plane, while it runs.
@@ -356,6 +364,7 @@ fn possible(kind: Kind, capability: Capability) -> Result<()> {
         Capability::OperatorProcess | Capability::ComponentControl | Capability::EmulatedVersions => {
             kind == Kind::Embedded
         }
+        Capability::WrongClock => kind == Kind::Embedded && cfg!(target_os = "linux"),
         Capability::Pods => kind != Kind::Embedded,
     };
     if able { Ok(()) } else { Err(lacking(kind, capability)) }
@@ -367,6 +376,7 @@ pub(crate) fn lacking(kind: Kind, capability: Capability) -> Error {
         Capability::OperatorProcess | Capability::ComponentControl | Capability::EmulatedVersions => {
             "run this with CURFEW_TESTBED=embedded"
         }
+        Capability::WrongClock => "run this with CURFEW_TESTBED=embedded, on Linux",
         Capability::Pods => "run this with CURFEW_TESTBED=kind or existing",
     };
     Error::Lacking {

@@ -245,7 +245,9 @@ impl Part {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn spawn(&self, watchdog: &Arc<Watchdog>) -> Result<()> {
+    fn spawn(&self, watchdog: &Arc<Watchdog>, arguments: &[&str]) -> Result<()> {
+        let mut program = self.program.clone();
+        program.arguments.extend(arguments.iter().map(OsString::from));
         let mut slot = self.slot();
         if slot.as_mut().is_some_and(|process| process.ended().is_none()) {
             return Err(Error::State {
@@ -254,7 +256,7 @@ impl Part {
                 hint: "stop it first",
             });
         }
-        *slot = Some(Process::spawn(watchdog, &self.program)?);
+        *slot = Some(Process::spawn(watchdog, &program)?);
         Ok(())
     }
 
@@ -273,17 +275,17 @@ impl Embedded {
     }
 
     async fn start_all(&self) -> Result<()> {
-        self.start(Component::Etcd).await?;
-        self.api_server.spawn(&self.watchdog)?;
+        self.start(Component::Etcd, &[]).await?;
+        self.api_server.spawn(&self.watchdog, &[])?;
         self.make_controller_accounts().await?;
         self.wait_for_api_server().await?;
-        self.start(Component::ControllerManager).await?;
+        self.start(Component::ControllerManager, &[]).await?;
         self.wait_for_controllers().await
     }
 
-    pub(crate) async fn start(&self, component: Component) -> Result<()> {
+    pub(crate) async fn start(&self, component: Component, arguments: &[&str]) -> Result<()> {
         remove_leftovers(component, self.watchdog.data_dir());
-        self.part(component).spawn(&self.watchdog)?;
+        self.part(component).spawn(&self.watchdog, arguments)?;
         if component == Component::Etcd {
             self.wait_for_etcd().await?;
         }

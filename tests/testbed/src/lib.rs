@@ -41,6 +41,7 @@
 mod audit;
 mod binaries;
 mod certificates;
+mod clock;
 mod cluster;
 mod embedded;
 mod error;

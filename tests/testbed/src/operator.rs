@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use crate::process::{Process, Program};
 use crate::watchdog::Watchdog;
-use crate::{Error, Result, ports, probe};
+use crate::{Error, Result, clock, ports, probe};
 
 /// How the operator is run.
 #[derive(Clone, Debug)]
@@ -27,6 +27,10 @@ pub struct OperatorOptions {
     pub environment: Vec<(OsString, OsString)>,
     /// Where it is to find the API server, such as a proxy in between; without it, where the API server is.
     pub server: Option<String>,
+    /// What it is called; without it a name that no other replica has.
+    pub identity: Option<String>,
+    /// By how many seconds its machine's clock is ahead, or behind if negative.
+    pub clock_ahead: i64,
     /// How long it may take until `/readyz` says yes.
     pub ready_within: Duration,
 }
@@ -39,6 +43,8 @@ impl OperatorOptions {
             arguments: Vec::new(),
             environment: Vec::new(),
             server: None,
+            identity: None,
+            clock_ahead: 0,
             ready_within: Duration::from_secs(60),
         }
     }
@@ -56,6 +62,18 @@ impl OperatorOptions {
     /// Another way to the API server. The operator's token goes there.
     pub fn server(mut self, server: impl Into<String>) -> Self {
         self.server = Some(server.into());
+        self
+    }
+
+    /// Another replica's name, perhaps.
+    pub fn identity(mut self, identity: impl Into<String>) -> Self {
+        self.identity = Some(identity.into());
+        self
+    }
+
+    /// A machine whose clock is wrong by so many seconds: [`crate::Capability::WrongClock`].
+    pub fn clock_ahead(mut self, seconds: i64) -> Self {
+        self.clock_ahead = seconds;
         self
     }
 
@@ -91,8 +109,8 @@ impl Operator {
         number: usize,
         wait: bool,
     ) -> Result<Self> {
-        let name = format!("operator-{number}");
-        let log = watchdog.data_dir().join(format!("{name}.log"));
+        let log = watchdog.data_dir().join(format!("operator-{number}.log"));
+        let name = options.identity.clone().unwrap_or_else(|| format!("operator-{number}"));
         let inner = Inner {
             options,
             name,
@@ -135,7 +153,7 @@ impl Operator {
         }
         let address = SocketAddr::from(([127, 0, 0, 1], ports::free()?));
         let mut arguments = inner.options.arguments.clone();
-        // The same at every start of this replica, and another for each: so a start after a kill takes over at once.
+        // The same at every start of this replica, and another for each, unless said: so a start after a kill takes over at once.
         arguments.extend(["--identity".into(), inner.name.clone().into()]);
         arguments.extend(["--kubeconfig".into(), inner.kubeconfig.clone().into_os_string()]);
         arguments.extend(["--listen".into(), address.to_string().into()]);
@@ -147,6 +165,9 @@ impl Operator {
                 .filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))),
         );
         environment.extend(inner.options.environment.iter().cloned());
+        if inner.options.clock_ahead != 0 {
+            environment.extend(clock::ahead(inner.watchdog.data_dir(), inner.options.clock_ahead)?);
+        }
         let program = Program {
             name: inner.name.clone(),
             binary: inner.options.binary.clone(),

@@ -1,0 +1,116 @@
+//! The API server away, or the operator stopped, across deadlines: what is overdue ends as soon as they are back.
+
+use chrono::TimeDelta;
+use curfew::api::{AccessGrant, AccessRequest, EndReason, RequestPhase, time};
+use curfew::core::grant::deadline;
+use curfew_testbed::{AuditEvent, Component};
+use futures::future::try_join_all;
+use k8s_openapi::jiff::SignedDuration;
+use kube::ResourceExt;
+use kube::api::ListParams;
+use serde_json::json;
+
+use crate::scene::Scene;
+use crate::signs::{after_deadline, deletion_of, leads, now, tries};
+use crate::simultaneous::{all_that, ask_many, says};
+use crate::tools::eventually;
+use crate::world::{Case, cases};
+
+pub fn cases() -> Vec<Case> {
+    cases![
+        Alone [OperatorProcess, ComponentControl, AuditLog]:
+            with_the_api_server_away_across_a_deadline_access_ends_as_it_comes_back,
+            paused_across_the_deadlines_of_two_hundred_grants_it_ends_them_together_as_it_goes_on,
+    ]
+}
+
+/// So long after the API server or the operator is back all that is overdue may take.
+const SOON: SignedDuration = SignedDuration::from_secs(30);
+
+/// kube-controller-manager is away, so that nobody else ends anything.
+async fn with_the_api_server_away_across_a_deadline_access_ends_as_it_comes_back(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let pending = scene.asked(&scene.request("pending")).await;
+    let grant = scene
+        .granted(&scene.request_with("short", json!({"duration": "6s"})))
+        .await;
+    let cluster = scene.cluster();
+    cluster.stop_component(Component::ControllerManager).unwrap();
+    cluster.stop_component(Component::ApiServer).unwrap();
+    passes(&grant).await;
+    let back = time::to_kubernetes(now()).0;
+    cluster.start_component(Component::ApiServer).await.unwrap();
+
+    let end = scene.grant_ended(&grant).await.status.unwrap().end.unwrap();
+    assert_eq!(end.reason, EndReason::Expired);
+    let gone = deletion_of(&scene, &grant);
+    assert!(gone.user.username.ends_with(":curfew"), "{:?}", gone.user);
+    assert!(gone.received >= time::to_kubernetes(deadline(&grant)).0);
+    let took = gone.finished.duration_since(back);
+    println!("the API server was away across a deadline: gone {took} after its start");
+    assert!(took <= SOON, "{took}");
+
+    scene.loses_access().await;
+    cluster.start_component(Component::ControllerManager).await.unwrap();
+    // It says that it is ready before it serves what was defined in it.
+    eventually("bob is heard again", async || {
+        scene.says(&scene.bob, &pending.name_any(), "approve").await.succeeded()
+    })
+    .await;
+    scene.active(&pending.name_any()).await;
+}
+
+async fn paused_across_the_deadlines_of_two_hundred_grants_it_ends_them_together_as_it_goes_on(scene: Scene) {
+    const REQUESTS: usize = 200;
+    scene.has_policy(&scene.policy()).await;
+    let names = ask_many(&scene, REQUESTS, json!({"duration": "30s"})).await;
+    let bob = scene.of::<AccessRequest>(&scene.bob);
+    try_join_all(names.iter().map(|name| says(&bob, name, "approve")))
+        .await
+        .unwrap();
+    let was_granted = |request: &AccessRequest| {
+        let phase = request.status.as_ref().and_then(|status| status.phase);
+        phase.is_some_and(|phase| phase == RequestPhase::Active || phase.is_final())
+    };
+    all_that(&scene, REQUESTS, "granted", was_granted).await;
+    let operator = scene.world.installation.operator().unwrap();
+    scene.cluster().stop_component(Component::ControllerManager).unwrap();
+    operator.pause().unwrap();
+    let grants = scene.grants().list(&ListParams::default()).await.unwrap().items;
+    let overdue = scene.bindings().await.len();
+    assert!(
+        overdue > REQUESTS / 2,
+        "{overdue} are left: the machine is too slow for this"
+    );
+    passes(grants.iter().max_by_key(|grant| deadline(grant)).unwrap()).await;
+    assert_eq!(scene.bindings().await.len(), overdue, "nobody has ended anything");
+
+    let resumed = time::to_kubernetes(now()).0;
+    operator.resume().unwrap();
+    assert!(!leads(operator).await, "it was away for longer than its Lease");
+    eventually("no binding is left", async || scene.bindings().await.is_empty()).await;
+    let deletes: Vec<AuditEvent> = tries(&scene, "delete", "rolebindings")
+        .into_iter()
+        .filter(|event| event.received >= resumed && event.code == 200)
+        .collect();
+    assert_eq!(deletes.len(), overdue, "each was deleted once");
+    let took = deletes
+        .iter()
+        .map(|event| event.finished)
+        .max()
+        .unwrap()
+        .duration_since(resumed);
+    println!("{overdue} grants were due at once: all gone after {took}");
+    assert!(took <= SOON, "{took}");
+    assert!(
+        grants
+            .iter()
+            .all(|grant| after_deadline(grant, resumed) >= SignedDuration::ZERO)
+    );
+}
+
+/// Waits until a grant's deadline is over.
+async fn passes(grant: &AccessGrant) {
+    let over = deadline(grant) + TimeDelta::seconds(2);
+    eventually("the deadline passes", async || now() > over).await;
+}
