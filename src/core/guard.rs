@@ -6,10 +6,9 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de};
 use serde_json::{Map, Value, json};
 
 use super::facts::Brake;
@@ -122,17 +121,21 @@ pub fn shipped(operator: &str, stamps: bool) -> Result<Vec<Shipped>, serde_json:
         name_operator(&mut guard.spec, operator);
     }
     for definition in &*DEFINITIONS {
-        all.push(Shipped {
-            kind: GuardKind::CustomResourceDefinition,
-            name: definition.metadata.name.clone().unwrap_or_default(),
-            spec: serde_json::to_value(&definition.spec)?,
-        });
+        all.push(definition.as_ref().map_err(de::Error::custom)?.clone());
     }
     Ok(all)
 }
 
 /// Schemas take a while to make, and are always the same.
-static DEFINITIONS: LazyLock<[CustomResourceDefinition; 3]> = LazyLock::new(api::definitions);
+static DEFINITIONS: LazyLock<[serde_json::Result<Shipped>; 3]> = LazyLock::new(|| {
+    api::definitions().map(|definition| {
+        Ok(Shipped {
+            kind: GuardKind::CustomResourceDefinition,
+            name: definition.metadata.name.unwrap_or_default(),
+            spec: serde_json::to_value(&definition.spec)?,
+        })
+    })
+});
 
 /// The names of Curfew's CustomResourceDefinitions.
 pub fn definition_names() -> [String; 3] {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use curfew::core::lease::Moment;
+use futures::future::select_all;
 use serde_json::{Value, json};
 use tokio::sync::watch::Receiver;
 
@@ -15,14 +16,27 @@ use crate::chance::Chance;
 /// Within so much it does what is to be done.
 pub const LAG: Duration = Duration::from_millis(900);
 
+/// Of what it must know. Leases and events are written all the time, and matter to none of this.
+const WATCHED: [Kind; 7] = [
+    Kind::Namespace,
+    Kind::Service,
+    Kind::Job,
+    Kind::IpAddress,
+    Kind::RoleBinding,
+    Kind::AccessRequest,
+    Kind::AccessGrant,
+];
+
 /// Works for ever, but while it `stalls`.
 pub async fn work(server: Arc<Server>, mut stalls: Receiver<bool>, mut chance: Chance) {
     let mut seen = 0;
     loop {
         // The sender lives as long as the schedule does.
         let _ = stalls.wait_for(|stalls| !stalls).await;
-        let mut news = std::pin::pin!(server.news());
-        news.as_mut().enable();
+        let mut news: Vec<_> = WATCHED.map(|kind| Box::pin(server.news(kind))).into_iter().collect();
+        news.iter_mut().for_each(|news| {
+            news.as_mut().enable();
+        });
         let due = server.look(|store| {
             let is_news = store.since(seen).iter().any(|change| concerns(&change.key));
             seen = store.version();
@@ -41,15 +55,14 @@ pub async fn work(server: Arc<Server>, mut stalls: Receiver<bool>, mut chance: C
             .unwrap_or(Duration::from_secs(3600));
         tokio::select! {
             biased;
-            () = news => {}
+            _ = select_all(news) => {}
             () = tokio::time::sleep(until) => {}
         }
     }
 }
 
-/// Leases and events are written all the time, and matter to none of this.
 fn concerns(key: &Key) -> bool {
-    !matches!(key.kind, Kind::Lease | Kind::Event)
+    WATCHED.contains(&key.kind)
 }
 
 fn jobs(store: &Store) -> Vec<(Key, Value)> {
@@ -124,16 +137,16 @@ fn empty_namespaces(store: &mut Store, now: DateTime<Utc>) {
     };
     let going: Vec<Key> = store.all(Kind::Namespace, "").filter_map(going).collect();
     for namespace in going {
-        let contents: Vec<Key> = store
-            .everything()
-            .filter(|(key, _)| key.namespace == namespace.name)
-            .map(|(key, _)| key.clone())
-            .collect();
-        if contents.is_empty() {
-            store.finish(&namespace);
-        }
-        for key in contents {
+        for key in contents(store, &namespace) {
             let _ = store.delete(&key, &Only::default(), now);
         }
+        if contents(store, &namespace).is_empty() {
+            store.finish(&namespace);
+        }
     }
+}
+
+fn contents(store: &Store, namespace: &Key) -> Vec<Key> {
+    let all = store.everything().map(|(key, _)| key);
+    all.filter(|key| key.namespace == namespace.name).cloned().collect()
 }

@@ -172,7 +172,7 @@ impl Schedule<'_> {
     async fn storm(&mut self) -> Result<(), String> {
         let (calls, watches) = [(0, 0), (5, 5), (20, 10), (100, 30)][self.chance.below(4)];
         self.weather.state().storm = Storm { calls, watches };
-        let until = Instant::now() + Duration::from_secs(self.chance.between(10, 50));
+        let until = Instant::now() + Duration::from_secs(self.chance.between(8, 40));
         let what = self.people.asks();
         self.tell(what);
         while Instant::now() < until {

@@ -70,13 +70,17 @@ impl Server {
                     key: Key::new(Kind::Event, "", ""),
                     dry_run: true,
                 };
-                self.pass(call, move |_| Ok(known)).await
+                self.pass(call, move |_| Ok(known.to_string())).await
             }
             Ok(Asked::Call(call)) => {
                 let about = call.clone();
                 self.pass(call, move |server| {
                     let done = server.carry_out(&about, body)?;
-                    Ok(if only_metadata { metadata_of(&done) } else { done })
+                    Ok(if only_metadata {
+                        metadata_of(&done).to_string()
+                    } else {
+                        done.to_string()
+                    })
                 })
                 .await
             }
@@ -102,7 +106,7 @@ impl Server {
     async fn pass(
         self: Arc<Self>,
         call: Call,
-        effect: impl FnOnce(&Self) -> Result<Value, Refusal> + Send + 'static,
+        effect: impl FnOnce(&Self) -> Result<String, Refusal> + Send + 'static,
     ) -> Result<Answer, BoxError> {
         let Fate {
             there,
@@ -133,17 +137,18 @@ impl Server {
         Ok(self.answer(done))
     }
 
-    fn list(&self, key: &Key, selector: &Selector) -> Value {
+    fn list(&self, key: &Key, selector: &Selector) -> String {
         self.look(|store| {
             let found = store.all(key.kind, &key.namespace).map(|(_, object)| object);
-            let items: Vec<&Value> = found
-                .map(AsRef::as_ref)
+            let items: Vec<String> = found
                 .filter(|object| selector.selects(object))
+                .map(|object| object.to_string())
                 .collect();
-            json!({
+            let head = json!({
                 "apiVersion": key.kind.api_version(), "kind": format!("{}List", key.kind.facts().name),
-                "metadata": {"resourceVersion": store.version().to_string()}, "items": items,
-            })
+                "metadata": {"resourceVersion": store.version().to_string()},
+            });
+            with_field(&head, "items", &format!("[{}]", items.join(",")))
         })
     }
 
@@ -176,7 +181,7 @@ impl Server {
         Ok(self.dated(StatusCode::OK, watching.body()))
     }
 
-    fn answer(&self, done: Result<Value, Refusal>) -> Answer {
+    fn answer(&self, done: Result<String, Refusal>) -> Answer {
         let (code, body) = match done {
             Ok(body) => (StatusCode::OK, body),
             Err(Refusal { code, reason, message }) => (
@@ -184,10 +189,11 @@ impl Server {
                 json!({
                     "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
                     "message": message, "reason": reason, "code": code,
-                }),
+                })
+                .to_string(),
             ),
         };
-        self.dated(code, Full::from(body.to_string()).map_err(Into::into).boxed_unsync())
+        self.dated(code, Full::from(body).map_err(Into::into).boxed_unsync())
     }
 
     fn dated(&self, code: StatusCode, body: UnsyncBoxBody<Bytes, BoxError>) -> Answer {
@@ -202,6 +208,12 @@ impl Server {
         headers.extend(date.parse().ok().map(|date| (header::DATE, date)));
         answer
     }
+}
+
+/// An object as text, with one more field. Large values are written once, and never copied.
+pub fn with_field(object: &Value, name: &str, text: &str) -> String {
+    let object = object.to_string();
+    format!("{},\"{name}\":{text}}}", object.strip_suffix('}').unwrap_or_default())
 }
 
 /// How Kubernetes names the code in a refusal's `reason`.

@@ -8,7 +8,7 @@ mod kinds;
 mod store;
 mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -109,8 +109,8 @@ impl Time {
 
 pub struct Server {
     store: Mutex<Store>,
-    /// Tells that something was stored. Not by a `watch`, which wakes in another order each time.
-    news: Notify,
+    /// Tells that something of a kind was stored. Not by a `watch`, which wakes in another order each time.
+    news: BTreeMap<Kind, Notify>,
     cut_off: Mutex<BTreeSet<Who>>,
     reached: Notify,
     time: Arc<Time>,
@@ -121,7 +121,7 @@ impl Server {
     pub fn new(time: Arc<Time>, around: Arc<dyn Surroundings>) -> Arc<Self> {
         Arc::new(Self {
             store: Mutex::default(),
-            news: Notify::new(),
+            news: Kind::ALL.into_iter().map(|kind| (kind, Notify::new())).collect(),
             cut_off: Mutex::default(),
             reached: Notify::new(),
             time,
@@ -149,20 +149,22 @@ impl Server {
         let before = store.version();
         let done = act(&mut store, now);
         let changes = store.since(before).to_vec();
-        let version = store.version();
         drop(store);
         for change in &changes {
             self.around.changed(who, change, now);
         }
-        if version > before {
-            self.news.notify_waiters();
-        }
+        let mut kinds: Vec<Kind> = changes.iter().map(|change| change.key.kind).collect();
+        kinds.dedup();
+        kinds
+            .iter()
+            .filter_map(|kind| self.news.get(kind))
+            .for_each(Notify::notify_waiters);
         done
     }
 
-    /// Returns when something is stored after this was first polled.
-    pub fn news(&self) -> Notified<'_> {
-        self.news.notified()
+    /// Returns when something of a kind is stored.
+    pub fn news(&self, kind: Kind) -> Notified<'_> {
+        self.news[&kind].notified()
     }
 
     /// From now on this one reaches the API server, or doesn't.
@@ -197,24 +199,24 @@ impl Server {
     }
 
     /// Carries out one call that writes or reads an object.
-    fn carry_out(&self, call: &Call, body: Value) -> Result<Value, Refusal> {
+    fn carry_out(&self, call: &Call, body: Value) -> Result<Object, Refusal> {
         let key = &call.key;
         if call.verb == Verb::Create {
             let admitted = self.around.admits(&self.store(), call, &body);
             admitted?;
             if call.dry_run {
-                return Ok(body);
+                return Ok(Object::new(body));
             }
         }
         self.act(call.who, |store, now| match call.verb {
-            Verb::Get => store.find(key).map(taken),
-            Verb::Create => store.create(key, body, now).map(taken),
-            Verb::Replace => store.replace(key, body).map(taken),
-            Verb::ReplaceStatus => store.replace_status(key, &body).map(taken),
+            Verb::Get => store.find(key),
+            Verb::Create => store.create(key, body, now),
+            Verb::Replace => store.replace(key, body),
+            Verb::ReplaceStatus => store.replace_status(key, &body),
             Verb::Patch => {
                 let mut next = store.find(key)?.as_ref().clone();
                 json_patch::merge(&mut next, &body);
-                store.patch(key, next).map(taken)
+                store.patch(key, next)
             }
             Verb::Delete => {
                 let text = |field: &str| body["preconditions"][field].as_str().map(str::to_owned);
@@ -223,11 +225,8 @@ impl Server {
                     version: text("resourceVersion"),
                 };
                 Ok(match store.delete(key, &only, now)? {
-                    Deleted::Lingers(object) => taken(object),
-                    Deleted::Gone(object) => {
-                        let details = json!({"name": key.name, "uid": object["metadata"]["uid"]});
-                        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
-                    }
+                    Deleted::Lingers(object) => object,
+                    Deleted::Gone(object) => Object::new(success(key, &object)),
                 })
             }
             Verb::List | Verb::Watch => Err(refusal(405, "MethodNotAllowed", "not a call about one object")),
@@ -235,6 +234,8 @@ impl Server {
     }
 }
 
-fn taken(object: Object) -> Value {
-    object.as_ref().clone()
+/// What is answered when an object is gone.
+fn success(key: &Key, object: &Value) -> Value {
+    let details = json!({"name": key.name, "uid": object["metadata"]["uid"]});
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower::BoxError;
 
+use super::http::with_field;
 use super::{Change, Key, Object, Server, Telling, Who};
 
 /// Which objects are asked for.
@@ -92,7 +93,7 @@ impl Watching {
         }
         let server = Arc::clone(&self.server);
         loop {
-            let mut news = std::pin::pin!(server.news());
+            let mut news = std::pin::pin!(server.news(self.key.kind));
             news.as_mut().enable();
             if let Some(line) = self.look() {
                 match self.server.around.telling(self.who) {
@@ -146,7 +147,8 @@ impl Watching {
 }
 
 fn line(type_: &str, object: &Value) -> String {
-    format!("{}\n", json!({"type": type_, "object": object}))
+    let line = with_field(&json!({"type": type_}), "object", &object.to_string());
+    line + "\n"
 }
 
 fn gone(version: u64) -> Value {
