@@ -1,6 +1,6 @@
 //! Where contract tests are played: in memory, and on a real control plane that all of them share.
 
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -13,6 +13,7 @@ use kube::core::ObjectMeta;
 use kube::runtime::conditions::is_crd_established;
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client, ResourceExt};
+use libtest_mimic::Failed;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
@@ -25,7 +26,7 @@ use crate::weather::Weather;
 type Play = fn(There) -> BoxFuture<'static, ()>;
 
 /// Plays a test in memory.
-pub fn in_memory(play: Play) {
+pub fn in_memory(play: Play) -> Result<(), Failed> {
     let runtime = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -50,6 +51,7 @@ pub fn in_memory(play: Play) {
         play(there).await;
     });
     runtime.shutdown_background();
+    Ok(())
 }
 
 /// A namespace of one's own.
@@ -88,7 +90,9 @@ struct Real {
     cluster: Cluster,
 }
 
-static REAL: LazyLock<Real> = LazyLock::new(|| {
+static REAL: OnceLock<Real> = OnceLock::new();
+
+fn real() -> Real {
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -111,21 +115,22 @@ static REAL: LazyLock<Real> = LazyLock::new(|| {
         cluster
     });
     Real { runtime, cluster }
-});
+}
 
 /// Plays a test on the real one.
-pub fn on_a_real_one(play: Play) {
-    let Real { runtime, cluster } = &*REAL;
+pub fn on_a_real_one(play: Play) -> Result<(), Failed> {
+    let Real { runtime, cluster } = REAL.get_or_init(real);
     runtime.block_on(async {
         // What is older than this was never watched, and so isn't remembered.
         let forget = Box::new(|| {});
         play(room(cluster.admin().client().unwrap(), forget).await).await;
     });
+    Ok(())
 }
 
 /// Ends the control plane, if there is one.
 pub fn stop() {
-    if let Some(Real { runtime, cluster }) = LazyLock::get(&REAL) {
+    if let Some(Real { runtime, cluster }) = REAL.get() {
         runtime.block_on(cluster.stop());
     }
 }
