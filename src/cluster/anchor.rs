@@ -217,6 +217,11 @@ impl Anchors {
         waited.ok()?.ok()?
     }
 
+    /// Something that hung on this anchor went before its time, perhaps with a part of it that no watch shows: whoever is next reads it back first.
+    pub fn doubt(&self, until: Until) {
+        self.memory(|memory| memory.tried.remove(&until));
+    }
+
     /// From now on no anchor is trusted for a while: this one should be gone.
     pub fn distrust(&self, until: Until, now: DateTime<Utc>) {
         let why = format!(

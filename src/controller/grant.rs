@@ -18,7 +18,7 @@ use crate::api::{
 };
 use crate::cluster::call::{CallError, call, find};
 use crate::cluster::revoke::{Revoked, revoke};
-use crate::core::anchor::Seen;
+use crate::core::anchor::{Seen, Until};
 use crate::core::binding::{is_of_grant, name as binding_name};
 use crate::core::grant::{
     GrantUid, Observed, Plan, TargetSeen, Why, active, created, deadline, decide, due, ended, ending, has_ended,
@@ -34,6 +34,9 @@ pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result
     if has_ended(&grant) {
         // Another replica may have ended what this one couldn't.
         context.metrics.overdue(&grant.name_any(), 0);
+        if let Some(until) = doubtful(&grant) {
+            context.known.anchors.doubt(until);
+        }
         return Ok(Again::OnChange);
     }
     if let Some(why) = due(&grant, context.now()) {
@@ -48,6 +51,17 @@ pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result
         Ok(done) => done,
         Err(_) => Ok(Again::After(Duration::ZERO)),
     }
+}
+
+/// The anchor of a grant whose binding went before its time.
+fn doubtful(grant: &AccessGrant) -> Option<Until> {
+    let end = grant.status.as_ref()?.end.as_ref()?;
+    let anchor = grant
+        .spec
+        .anchor
+        .as_ref()
+        .filter(|_| end.reason == EndReason::Drifted)?;
+    Until::named(&anchor.name)
 }
 
 /// Says first why the grant ends: no other replica knows, and to them a binding that is gone would be a drift. Whatever comes of this, it ends.

@@ -2,6 +2,7 @@
 //! here, by chance, and says what it was.
 
 use curfew::api::{AccessRequest, Decision, OpenStage, RequestPhase, Verdict, marks};
+use curfew::core::binding;
 use serde_json::{Value, json};
 
 use crate::apiserver::{Key, Kind, Object, Only, Server, Store, Who};
@@ -238,6 +239,17 @@ impl<'a> People<'a> {
         binding["metadata"]["labels"] = json!({marks::GRANT_UID: uid});
         binding["metadata"]["annotations"] =
             json!({marks::GRANT: "nothing", marks::DEADLINE: "2090-01-01T00:00:00Z", marks::REQUEST: "team-a/nothing"});
+        // It hangs on somebody's anchor, or on a grant that never was, so that the garbage collector is after it too.
+        let address = self
+            .some(Kind::IpAddress)
+            .and_then(|key| self.server.look(|store| store.get(&key)));
+        binding["metadata"]["ownerReferences"] = match address {
+            Some(address) => json!([{"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
+                "name": address["metadata"]["name"], "uid": address["metadata"]["uid"]}]),
+            None => {
+                json!([{"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant", "name": "nothing", "uid": uid}])
+            }
+        };
         let name = format!("{}{uid}", marks::BINDING_PREFIX);
         self.make(Kind::RoleBinding, namespace, &name, binding);
         format!("a binding is planted: {namespace}/{name}")
@@ -338,15 +350,40 @@ impl<'a> People<'a> {
         "the namespaces are there".into()
     }
 
-    /// All that was left half done is done: nothing of other people's holds anything any more.
+    /// A role and a policy that nobody has touched.
+    pub fn prepares_last(&mut self) {
+        self.restores_namespaces();
+        self.make(Kind::ClusterRole, "", "last", rules(&["get"]));
+        let spec = json!({
+            "requesters": {"users": ["zoe"]}, "roles": [{"kind": "ClusterRole", "name": "last"}], "namespaces": {"names": ["team-a"]},
+            "maxDuration": "1m", "approval": {"stages": [{"name": "lead", "approvers": {"users": ["bob"]}}]}, "deadMansSwitch": "BestEffort",
+        });
+        self.make(Kind::AccessPolicy, "", "last", json!({"spec": spec}));
+    }
+
+    pub fn asks_last(&mut self, name: &str) -> Key {
+        let request = Key::new(Kind::AccessRequest, "team-a", name);
+        let spec = json!({
+            "role": {"kind": "ClusterRole", "name": "last"}, "policy": "last", "duration": "20s",
+            "requester": {"username": "zoe", "uid": "", "groups": []},
+        });
+        self.make(request.kind, &request.namespace, name, json!({"spec": spec}));
+        request
+    }
+
+    /// Nothing of other people's holds anything any more.
     pub fn lets_go(&mut self) {
+        let is_others = |key: &Key, object: &Object| match key.kind {
+            Kind::AccessRequest => true,
+            // What bears all of Curfew's marks is Curfew's to let go.
+            Kind::RoleBinding => binding::marked(&typed(object)).is_none(),
+            _ => false,
+        };
         let held: Vec<Key> = self.server.look(|store| {
-            let held = store
-                .everything()
-                .filter(|(_, object)| !object["metadata"]["finalizers"].is_null());
-            held.filter(|(key, _)| key.kind == Kind::AccessRequest)
-                .map(|(key, _)| key.clone())
-                .collect()
+            let all = store.everything();
+            let held =
+                all.filter(|(key, object)| !object["metadata"]["finalizers"].is_null() && is_others(key, object));
+            held.map(|(key, _)| key.clone()).collect()
         });
         for key in held {
             self.edits(&key, |object| object["metadata"]["finalizers"] = Value::Null);

@@ -7,11 +7,10 @@ use chrono::{DateTime, TimeDelta};
 use curfew::api::Verdict;
 use curfew::core::grant;
 use curfew::core::invariants::unfinished;
-use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::apiserver::{Key, Kind, Server, Time};
+use crate::apiserver::{Key, Server, Time};
 use crate::auditor::{Seen, delta};
 use crate::chance::Chance;
 use crate::kube_controllers;
@@ -365,33 +364,25 @@ impl Schedule<'_> {
         requests && world.grants.iter().all(grant::has_ended)
     }
 
-    /// After all that, Curfew does what it is for.
+    /// After all that, Curfew does what it is for. The first access may hang on an anchor a part of which was taken away during the storm, which shows only when
+    /// it is gone with it; the next one may not.
     async fn access_is_given_and_ends(&mut self) -> Result<(), String> {
-        self.people.restores_namespaces();
-        self.people.make(
-            Kind::ClusterRole,
-            "",
-            "last",
-            json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]}),
-        );
-        self.people.make(Kind::AccessPolicy, "", "last", json!({"spec": {
-            "requesters": {"users": ["zoe"]}, "roles": [{"kind": "ClusterRole", "name": "last"}], "namespaces": {"names": ["team-a"]},
-            "maxDuration": "1m", "approval": {"stages": [{"name": "lead", "approvers": {"users": ["bob"]}}]}, "deadMansSwitch": "BestEffort",
-        }}));
-        let request = Key::new(Kind::AccessRequest, "team-a", "last");
-        self.people.make(
-            request.kind,
-            &request.namespace,
-            &request.name,
-            json!({"spec": {
-                "role": {"kind": "ClusterRole", "name": "last"}, "policy": "last", "duration": "20s",
-                "requester": {"username": "zoe", "uid": "", "groups": []},
-            }}),
-        );
+        self.people.prepares_last();
+        let first = self.access_is_given_and_ends_once("first").await;
+        match first {
+            Err(why) if why.contains("was deleted by somebody else") => {
+                self.access_is_given_and_ends_once("second").await
+            }
+            done => done,
+        }
+    }
+
+    async fn access_is_given_and_ends_once(&mut self, name: &str) -> Result<(), String> {
+        let request = self.people.asks_last(name);
         self.until(&request, "/status/offer/digest", None, Duration::from_secs(10))
             .await?;
         if !self.people.says(&request, "bob", Verdict::Approve) {
-            return Err("the last request can't be approved".into());
+            return Err(format!("the {name} request can't be approved"));
         }
         self.until(&request, "/status/phase", Some("Active"), Duration::from_secs(20))
             .await?;
