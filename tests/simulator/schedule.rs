@@ -401,10 +401,13 @@ impl Schedule<'_> {
             if there.is_some() && (text.is_none() || there.as_deref() == text) {
                 return Ok(());
             }
-            if Instant::now() >= until {
+            let has_ended = found
+                .as_ref()
+                .is_some_and(|object| !object["status"]["timeline"]["ended"].is_null());
+            if has_ended || Instant::now() >= until {
                 let status = found.map(|object| object["status"].to_string());
                 return Err(format!(
-                    "{place} of {} isn't {text:?} after {limit:?}: {status:?}",
+                    "{place} of {} isn't {text:?} (within {limit:?}): {status:?}",
                     key.name
                 ));
             }
