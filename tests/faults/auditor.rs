@@ -13,6 +13,7 @@ use kube::{Resource, ResourceExt};
 
 use crate::history::{Pages, Version};
 use crate::instance::{Bystanders, is_managed};
+use crate::invariants::violated_throughout;
 use crate::patient::Outage;
 
 /// So long after its deadline a binding may be there, while the operator and the API server answer. Of this the operator needs a few milliseconds; the rest
@@ -69,6 +70,7 @@ pub fn audit(evidence: &Evidence, subjects: &[Subject]) -> Findings {
         for grant in &about.grants {
             found.extend(ended_truly(subject, &about, grant));
         }
+        found.extend(violated_throughout(evidence.pages, &subject.id));
         if subject.before != subject.after {
             found.push(format!(
                 "bystanders were touched: {:?} became {:?}",

@@ -14,6 +14,7 @@ mod call;
 mod fault;
 mod history;
 mod instance;
+mod invariants;
 mod patient;
 mod proxy;
 mod scenarios;

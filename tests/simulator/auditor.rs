@@ -2,7 +2,7 @@
 //!
 //! What must hold stands in `core::invariants`; here is only how much delay is forgiven: none that nothing explains. It asks the controllers nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -39,6 +39,8 @@ pub struct Auditor {
     unsettled: DateTime<Utc>,
     /// Since when something isn't finished.
     open: BTreeMap<String, DateTime<Utc>>,
+    /// The uids of what replicas made.
+    made: BTreeSet<String>,
     /// Words that nobody attested.
     planted: Vec<(String, Decision)>,
     /// What was wrong.
@@ -82,6 +84,7 @@ impl Auditor {
             kube_hindered: now,
             unsettled: now,
             open: BTreeMap::new(),
+            made: BTreeSet::new(),
             planted: vec![],
             wrong: vec![],
             seen: Seen::default(),
@@ -141,13 +144,26 @@ impl Auditor {
         self.seen.count(&before, &after);
         let mut wrong = violated(&after, LONG);
         wrong.extend(violated_by(&before, &after));
-        if matches!(who, Who::Replica(_)) {
+        if matches!(who, Who::Replica(_)) && !self.is_made_by_a_replica(change) {
             wrong.extend(touched(&before, &after));
         }
         wrong.extend(self.rests_on_planted(&before, &after));
         self.wrong
             .extend(wrong.into_iter().map(|wrong| format!("{who:?}: {wrong}")));
         self.late(now);
+    }
+
+    /// Whether a binding is one that a replica made: it stays Curfew's when nothing says so any more, its marks taken off and its grant deleted.
+    fn is_made_by_a_replica(&mut self, change: &Change) -> bool {
+        let uid = |object: &Object| object["metadata"]["uid"].as_str().map(str::to_owned);
+        match (&change.before, &change.after) {
+            (None, Some(made)) => {
+                self.made.extend(uid(made));
+                true
+            }
+            (Some(before), _) => uid(before).is_some_and(|uid| self.made.contains(&uid)),
+            (None, None) => false,
+        }
     }
 
     /// The uid of the request that a change is about.
