@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::scene::{Scene, creates, merges};
 use crate::signs::{assert_on_time, now};
-use crate::tools::{eventually, watched};
+use crate::tools::eventually;
 use crate::world::{Case, cases};
 
 pub fn cases() -> Vec<Case> {
@@ -299,13 +299,11 @@ impl<'a> Home<'a> {
             let service = service(until, &made.uid().unwrap());
             let made = self.services.create(&PostParams::default(), &service).await.unwrap();
             let address = made.spec.unwrap().cluster_ip.unwrap();
-            addresses.delete(&address, &DeleteParams::default()).await.unwrap();
-            watched(
-                addresses.clone(),
-                &address,
-                "the IPAddress goes",
-                |found: Option<&IPAddress>| found.is_none(),
-            )
+            // The API server makes it again when it hears of the Service only now.
+            eventually("the IPAddress goes", async || {
+                let _ = addresses.delete(&address, &DeleteParams::default()).await;
+                addresses.get_opt(&address).await.unwrap().is_none()
+            })
             .await;
         }
     }

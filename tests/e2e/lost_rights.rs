@@ -25,7 +25,7 @@ async fn what_the_operator_may_not_delete_its_anchor_ends_or_it_when_it_may_agai
     scene.has_policy(&scene.policy()).await;
     let revoked = scene.granted(&scene.request("revoked")).await;
     let expires = scene
-        .granted(&scene.request_with("expires", json!({"duration": until_the_minute_ends(8)})))
+        .granted(&scene.request_with("expires", json!({"duration": until_the_minute_ends(25)})))
         .await;
     let operator = scene.world.installation.operator().unwrap();
     let rights = Rights::of(&scene).await;

@@ -44,7 +44,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 /// So many tests run at once: most of their time they wait.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 6;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();

@@ -194,13 +194,13 @@ async fn uninstalled_without_ending_access_it_ends_with_its_anchor_or_with_its_g
     let home = Home::of(&scene).await;
     home.has_a_quota("jobs", "count/jobs.batch=0").await;
     let bare = scene
-        .granted(&scene.request_with("bare", json!({"duration": "15s"})))
+        .granted(&scene.request_with("bare", json!({"duration": "45s"})))
         .await;
     assert_eq!(bare.spec.anchor, None);
     home.as_admin(&["delete", "quota", "none"]).await;
     scene.has_policy(&scene.policy()).await;
     let anchored = scene
-        .granted(&scene.request_with("anchored", json!({"duration": until_the_minute_ends(20)})))
+        .granted(&scene.request_with("anchored", json!({"duration": until_the_minute_ends(40)})))
         .await;
     assert!(anchored.spec.anchor.is_some());
 
