@@ -8,7 +8,7 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
 /// How long anything may take that is bound to happen.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(120);
 /// How often to ask where there is nothing to watch: an answer of authorisation, a metric, a log.
 const PAUSE: Duration = Duration::from_millis(50);
 
