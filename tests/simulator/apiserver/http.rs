@@ -121,7 +121,7 @@ impl Server {
         let done = tokio::spawn(async move {
             tokio::time::sleep(there).await;
             let done = match refused {
-                Some(code) => Err(refusal(code, reason(code), "the API server has other things to do")),
+                Some(code) => Err(busy(code)),
                 None => effect(&server),
             };
             server
@@ -171,11 +171,7 @@ impl Server {
         }
         self.around.answered(&call, refused.unwrap_or(200));
         if let Some(code) = refused {
-            return Ok(self.answer(Err(refusal(
-                code,
-                reason(code),
-                "the API server has other things to do",
-            ))));
+            return Ok(self.answer(Err(busy(code))));
         }
         let watching = Watching::begin(Arc::clone(&self), call.key, call.who, selector, from, seconds);
         Ok(self.dated(StatusCode::OK, watching.body()))
@@ -216,14 +212,15 @@ pub fn with_field(object: &Value, name: &str, text: &str) -> String {
     format!("{},\"{name}\":{text}}}", object.strip_suffix('}').unwrap_or_default())
 }
 
-/// How Kubernetes names the code in a refusal's `reason`.
-fn reason(code: u16) -> &'static str {
-    match code {
+/// The refusal of a fault, with the `reason` by which Kubernetes names the code.
+fn busy(code: u16) -> Refusal {
+    let reason = match code {
         403 => "Forbidden",
         429 => "TooManyRequests",
         503 => "ServiceUnavailable",
         _ => "InternalError",
-    }
+    };
+    refusal(code, reason, "the API server has other things to do")
 }
 
 fn metadata_of(object: &Value) -> Value {
