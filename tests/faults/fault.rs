@@ -115,6 +115,10 @@ impl Fault {
             (Self::Stale, "get", "accessrequests") => {
                 ended(RequestPhase::Withdrawn, Fate::Ended(EndReason::RequestDeleted))
             }
+            // It says that a part of the anchor is gone, when something else was about to end the access.
+            (Self::Stale, "get", "jobs" | "services") => {
+                ended(RequestPhase::Revoked, Fate::Ended(EndReason::AnchorBroken))
+            }
             // It says that the grant is gone: the request ends as one whose grant was deleted, by another word, when there is no binding either.
             (Self::Stale, "get", "accessgrants") => {
                 (end.grant == undisturbed.grant && end.request == Some(RequestPhase::Revoked))
