@@ -203,6 +203,9 @@ fn wrong_with(guard: &Shipped, found: &[Found]) -> Option<Brake> {
     if found.terminating {
         return brake("GuardMissing", "is being deleted");
     }
+    if *spec == found.spec {
+        return None;
+    }
     let place = difference(&plain(*kind, spec), &plain(*kind, &found.spec), "spec".to_owned())?;
     let place: String = place.chars().take(LONGEST_PATH).collect();
     brake("GuardChanged", &format!("is not as it is shipped: {place} differs"))
