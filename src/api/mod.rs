@@ -29,8 +29,8 @@ pub use policy::{
     OnChange, Order, ReasonRule, Review, RoleKind, RoleReference, Stage,
 };
 pub use request::{
-    AccessRequest, AccessRequestSpec, AccessRequestStatus, Decision, DecisionEffect, DecisionOutcome, Offer, OpenStage,
-    PolicyReference, RequestPhase, Requester, Revokers, Seal, Timeline, Verdict,
+    AccessRequest, AccessRequestSpec, AccessRequestStatus, Decision, DecisionEffect, DecisionOutcome, Escalation,
+    Offer, OpenStage, PolicyReference, RequestPhase, Requester, Revokers, Seal, Timeline, Verdict,
 };
 
 /// The API group of Curfew's kinds.

@@ -150,11 +150,12 @@ pub struct ReasonRule {
 /// Whose word it takes: stages of approvers or, written out, break-glass. Exactly one of `stages` and `breakGlass`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.stages) || self.stages.all(stage, self.stages.exists_one(other, other.name == stage.name))").message("each stage needs a name of its own"))]
 pub struct Approval {
     /// Whether the stages wait one after the other (`Sequential`, what holds when nothing is said) or all at once (`Parallel`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
-    /// The stages. More than one is not supported yet: such a policy is not Ready.
+    /// The stages, at most eight. One person counts once in the whole chain, however many stages name them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub stages: Vec<Stage>,
@@ -175,6 +176,7 @@ pub enum Order {
 /// Approvers of whom so many must agree.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.escalateTo) || has(self.timeout)").message("escalateTo goes with a timeout: it says when"))]
 pub struct Stage {
     /// The stage's name, a DNS label, different from the other stages' names.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
@@ -185,10 +187,11 @@ pub struct Stage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16))]
     pub required: Option<i32>,
-    /// How long this stage may wait before it escalates or the request ends. Not supported yet: such a policy is not Ready.
+    /// How long this stage may wait, from when it opens. Then it opens to `escalateTo` too, once; without `escalateTo` the request ends as Expired. What the
+    /// operator sees only after the timeout came too late.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<GoDuration>,
-    /// Who else may approve after the timeout. Not supported yet: such a policy is not Ready.
+    /// Who else may approve after the timeout. The stage's approvers go on being able to. From then on it waits as long as the request may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escalate_to: Option<People>,
 }

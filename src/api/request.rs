@@ -152,7 +152,7 @@ pub struct AccessRequestStatus {
     /// What is to be known now, in one sentence: who is to act next, or how it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// `Accepted`: whether there is an offer to decide on, or why not and who could change that. `Approved`, `Granted`, `Ended`.
+    /// `Accepted`: whether there is an offer to decide on, or why not and who could change that. `Approved`, `Escalated`, `Granted`, `Ended`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -268,11 +268,19 @@ pub struct OpenStage {
     pub stage: String,
     /// How many different people must approve.
     pub required: i32,
-    /// For how many more it waits.
+    /// For how many more it waits. 0 where it is met, and another approval in it would free somebody's for a stage that isn't.
     pub missing: i32,
+    /// Since when it waits.
+    pub since: Time,
+    /// When it escalates or, where it escalates to nobody, ends the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+    /// When it escalated, if it has: those it escalates to are among the users and groups from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escalated: Option<Time>,
     /// User names that may approve, service accounts among them by their user names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 128), inner(length(max = 340)))]
+    #[schemars(length(max = 256), inner(length(max = 340)))]
     pub users: Vec<String>,
     /// Groups whose members may approve; service accounts never by a group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -339,10 +347,25 @@ pub struct Timeline {
     /// When the offer that stands was first made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offered: Option<Time>,
+    /// When which stage escalated, of the offer that stands.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub escalations: Vec<Escalation>,
     /// When it was granted: the creation of the AccessGrant, from which the deadline counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub granted: Option<Time>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Time>,
+}
+
+/// A stage that wasn't decided in time, and opened to those it escalates to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Escalation {
+    /// The stage's name.
+    #[schemars(length(max = 63))]
+    pub stage: String,
+    /// When its timeout was over; also when nothing ran at that moment.
+    pub at: Time,
 }

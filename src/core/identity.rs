@@ -77,11 +77,16 @@ pub fn lets_in(entry: &str, place: &str, username: &str, usernames: &[String], g
     if said_place != place {
         return false;
     }
-    if let Some(user) = who.strip_prefix("User:") {
-        return user == username && usernames.iter().any(|name| name == username);
+    match who.strip_prefix("User:") {
+        Some(user) => user == username && usernames.iter().any(|name| name == username),
+        None => attests_group(entry, username, groups),
     }
-    who.strip_prefix("Group:")
-        .is_some_and(|group| Account::counts_by_group(username) && groups.iter().any(|name| name == group))
+}
+
+/// Whether `entry` of a decision's `via`, in whatever place it was spoken, attests that `username` is in one of these groups.
+pub fn attests_group(entry: &str, username: &str, groups: &[String]) -> bool {
+    let group = entry.split_once('/').and_then(|(_, who)| who.strip_prefix("Group:"));
+    group.is_some_and(|group| Account::counts_by_group(username) && groups.iter().any(|name| name == group))
 }
 
 #[cfg(test)]

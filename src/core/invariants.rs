@@ -10,7 +10,8 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use super::grant::{self, GrantUid};
 use super::{binding, identity, offer, policy};
 use crate::api::{
-    AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, Decision, RequestPhase, Revokers, Verdict, marks, time,
+    AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, Decision, RequestPhase, Revokers, Stage, Verdict, marks,
+    time,
 };
 
 /// What the API server stores at one moment.
@@ -154,13 +155,22 @@ fn uncarried(world: &World, spec: &AccessGrantSpec) -> Option<String> {
     let mut people: Vec<_> = spec.decisions.iter().map(|word| &word.username).collect();
     people.sort_unstable();
     people.dedup();
-    let stage = world.policy(spec).and_then(|policy| policy::stage(&policy.spec));
-    let required = stage.map_or(1, policy::required).max(1);
+    let policy = world.policy(spec);
+    let stages = policy
+        .and_then(|policy| policy.spec.approval.as_ref())
+        .map(|approval| &approval.stages[..]);
+    let required = stages.map_or(1, |stages| {
+        stages
+            .iter()
+            .map(|stage| policy::required(stage).max(1))
+            .sum::<i32>()
+            .max(1)
+    });
     if people.len() != spec.decisions.len() || i32::try_from(people.len()).is_ok_and(|people| people < required) {
         return Some(format!("rests on {} people, and takes {required}", people.len()));
     }
     let request = world.request(&spec.request.uid);
-    spec.decisions.iter().find_map(|word| {
+    let wrong = spec.decisions.iter().find_map(|word| {
         let who = &word.username;
         if word.verdict != Verdict::Approve || word.offer != spec.offer {
             Some(format!("rests on a word of {who:?} that approves something else"))
@@ -168,14 +178,53 @@ fn uncarried(world: &World, spec: &AccessGrantSpec) -> Option<String> {
             Some(format!("rests on its requester's own word, {who:?}"))
         } else if request.is_some_and(|request| !request.spec.decisions.contains(word)) {
             Some(format!("rests on a word of {who:?} that isn't on its request"))
-        } else if stage.is_some_and(|stage| {
-            let (users, groups) = (stage.approvers.usernames(), &stage.approvers.groups);
-            !lets_in(word, &stage.name, &users, groups)
-        }) {
+        } else if stages.is_some_and(|stages| !stages.iter().any(|stage| was_let_in(word, stage))) {
             Some(format!("rests on the word of {who:?}, who is no approver"))
         } else {
             None
         }
+    });
+    wrong.or_else(|| unmet(stages.unwrap_or_default(), &spec.decisions))
+}
+
+/// Some stages for which there are not enough people: as many as are required for each set of stages means that all are met by different people.
+fn unmet(stages: &[Stage], words: &[Decision]) -> Option<String> {
+    let sets = (1_u64..1 << stages.len().min(policy::MOST_STAGES)).map(|choice| {
+        let chosen = stages
+            .iter()
+            .enumerate()
+            .filter(move |(place, _)| choice & (1 << place) != 0);
+        chosen.map(|(_, stage)| stage).collect::<Vec<_>>()
+    });
+    sets.into_iter().find_map(|set| {
+        let required: i32 = set.iter().map(|stage| policy::required(stage).max(1)).sum();
+        let people = words
+            .iter()
+            .filter(|word| set.iter().any(|stage| may_count(word, stage)))
+            .count();
+        i32::try_from(people).is_ok_and(|people| people < required).then(|| {
+            let names: Vec<_> = set.iter().map(|stage| format!("{:?}", stage.name)).collect();
+            format!(
+                "rests on {people} people in {}, which takes {required}",
+                names.join(" and ")
+            )
+        })
+    })
+}
+
+/// Whether a word was spoken in this stage by somebody of it, or of those it escalates to.
+fn was_let_in(word: &Decision, stage: &Stage) -> bool {
+    let mut people = std::iter::once(&stage.approvers).chain(&stage.escalate_to);
+    people.any(|people| lets_in(word, &stage.name, &people.usernames(), &people.groups))
+}
+
+/// Whether who spoke is one of this stage, wherever they spoke.
+fn may_count(word: &Decision, stage: &Stage) -> bool {
+    let mut people = std::iter::once(&stage.approvers).chain(&stage.escalate_to);
+    people.any(|people| {
+        let mut entries = word.via.iter();
+        people.usernames().contains(&word.username)
+            || entries.any(|entry| identity::attests_group(entry, &word.username, &people.groups))
     })
 }
 

@@ -13,9 +13,11 @@ use super::identity;
 use crate::api::condition::{self, Finding};
 use crate::api::{
     AccessPolicy, AccessPolicySpec, AccessPolicyStatus, AccessRequestSpec, Approval, DeadMansSwitch, GoDuration,
-    InvalidDuration, Namespaces, ReasonRule, Requester, RoleKind, RoleReference, Stage,
+    InvalidDuration, Namespaces, Order, People, ReasonRule, Requester, RoleKind, RoleReference, Stage,
 };
 
+/// So many stages there are at most, says the schema.
+pub const MOST_STAGES: usize = 8;
 /// How long a request may wait when its policy says nothing.
 pub const DEFAULT_REQUEST_TTL: Duration = Duration::from_secs(24 * 3600);
 
@@ -157,18 +159,9 @@ fn unsupported(spec: &AccessPolicySpec) -> Vec<Obstacle> {
     let no_approval = Approval::default();
     let Approval {
         order: _,
-        stages,
+        stages: _,
         break_glass,
     } = approval.as_ref().unwrap_or(&no_approval);
-    let escalates = stages.iter().any(
-        |Stage {
-             name: _,
-             approvers: _,
-             required: _,
-             timeout,
-             escalate_to,
-         }| timeout.is_some() || escalate_to.is_some(),
-    );
     [
         (*cluster_wide, "clusterWide"),
         (limits.is_some(), "limits"),
@@ -177,8 +170,6 @@ fn unsupported(spec: &AccessPolicySpec) -> Vec<Obstacle> {
         (max_total_duration.is_some(), "maxTotalDuration"),
         (review.is_some(), "review"),
         (break_glass.is_some(), "approval.breakGlass"),
-        (stages.len() > 1, "more than one stage in approval.stages"),
-        (escalates, "timeout and escalateTo in approval.stages"),
     ]
     .into_iter()
     .filter(|(set, _)| *set)
@@ -277,8 +268,73 @@ fn flaws_of_approval(approval: Option<&Approval>) -> Vec<Obstacle> {
             "approval has both stages and breakGlass; keep one of the two",
         )],
         (true, Some(_)) => vec![],
-        (false, None) => stages.iter().filter_map(flaw_of_stage).collect(),
+        (false, None) => flaws_of_chain(stages),
     }
+}
+
+fn flaws_of_chain(stages: &[Stage]) -> Vec<Obstacle> {
+    let mut flaws: Vec<_> = stages.iter().filter_map(flaw_of_stage).collect();
+    let mut names: Vec<_> = stages.iter().map(|stage| &stage.name).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair.first() == pair.last()) {
+        let name = twice.first().map(|name| name.as_str()).unwrap_or_default();
+        flaws.push(Obstacle::new(
+            "StageNamedTwice",
+            format!("two stages are named {name:?}; a word must say which stage it was spoken in, so give each a name of its own"),
+        ));
+    }
+    if flaws.is_empty() {
+        flaws.extend(never_met(stages));
+    }
+    flaws
+}
+
+/// Why a chain can never be met: it requires more different people than it names, and no group that could have more.
+fn never_met(stages: &[Stage]) -> Option<Obstacle> {
+    // Whoever is in a group counts as one of as many as are needed.
+    let closed: Vec<&Stage> = stages.iter().filter(|stage| names_no_group(stage)).collect();
+    let sets = (1_u64..1 << closed.len().min(MOST_STAGES)).map(|choice| {
+        let chosen = closed
+            .iter()
+            .enumerate()
+            .filter(move |(place, _)| choice & (1 << place) != 0);
+        chosen.map(|(_, stage)| *stage).collect::<Vec<_>>()
+    });
+    // As many people as are required for each set of stages: then all can be met at once (Hall's theorem). The smallest set that fails says most.
+    let mut failing: Vec<_> = sets
+        .filter_map(|stages| {
+            let required: i64 = stages.iter().map(|stage| i64::from(required(stage))).sum();
+            let mut people: Vec<_> = stages.iter().flat_map(|stage| everybody(stage)).collect();
+            people.sort_unstable();
+            people.dedup();
+            let named = i64::try_from(people.len()).unwrap_or(i64::MAX);
+            (named < required).then_some((stages, required, named))
+        })
+        .collect();
+    failing.sort_by_key(|(stages, _, _)| stages.len());
+    let (stages, required, named) = failing.into_iter().next()?;
+    let names: Vec<_> = stages.iter().map(|stage| format!("{:?}", stage.name)).collect();
+    let which = match names.as_slice() {
+        [name] => format!("stage {name} requires {required} approvals and names"),
+        several => format!(
+            "stages {} require {required} different people and name",
+            several.join(" and ")
+        ),
+    };
+    Some(Obstacle::new(
+        "NeverMet",
+        format!("{which} {named} people and no group; one person counts once in the whole chain"),
+    ))
+}
+
+fn names_no_group(stage: &Stage) -> bool {
+    stage.approvers.groups.is_empty() && stage.escalate_to.as_ref().is_none_or(|people| people.groups.is_empty())
+}
+
+/// Whoever may ever approve in a stage, by name.
+fn everybody(stage: &Stage) -> Vec<String> {
+    let all = std::iter::once(&stage.approvers).chain(&stage.escalate_to);
+    all.flat_map(People::usernames).collect()
 }
 
 fn flaw_of_stage(stage: &Stage) -> Option<Obstacle> {
@@ -286,8 +342,8 @@ fn flaw_of_stage(stage: &Stage) -> Option<Obstacle> {
         name,
         approvers,
         required: _,
-        timeout: _,
-        escalate_to: _,
+        timeout,
+        escalate_to,
     } = stage;
     let required = required(stage);
     if approvers.is_empty() {
@@ -302,18 +358,25 @@ fn flaw_of_stage(stage: &Stage) -> Option<Obstacle> {
             format!("stage {name:?} requires {required} approvals; at least 1 is needed"),
         ));
     }
-    let mut named = approvers.usernames();
-    named.sort_unstable();
-    named.dedup();
-    (approvers.groups.is_empty() && i32::try_from(named.len()).is_ok_and(|people| people < required)).then(|| {
-        Obstacle::new(
-            "NeverMet",
+    if let Some(invalid) = timeout.as_ref().and_then(|timeout| timeout.parse().err()) {
+        return Some(Obstacle::new(
+            "InvalidDuration",
+            format!("timeout of stage {name:?}: {invalid}"),
+        ));
+    }
+    match (escalate_to, timeout) {
+        (Some(people), _) if people.is_empty() => Some(Obstacle::new(
+            "NobodyApproves",
             format!(
-                "stage {name:?} requires {required} approvals and names {} people and no group",
-                named.len()
+                "stage {name:?} escalates to nobody; add users, groups or serviceAccounts to escalateTo, or take it out"
             ),
-        )
-    })
+        )),
+        (Some(_), None) => Some(Obstacle::new(
+            "TimeoutMissing",
+            format!("stage {name:?} says whom it escalates to and not when; add a timeout"),
+        )),
+        (Some(_), Some(_)) | (None, _) => None,
+    }
 }
 
 /// How many different people a stage requires.
@@ -321,21 +384,14 @@ pub fn required(stage: &Stage) -> i32 {
     stage.required.unwrap_or(1)
 }
 
-/// The one stage of a policy that has exactly one and nothing else. More come with chains; until then such policies are never Ready.
-pub fn stage(spec: &AccessPolicySpec) -> Option<&Stage> {
-    match spec.approval.as_ref()? {
-        Approval {
-            order: _,
-            stages,
-            break_glass: None,
-        } => match stages.as_slice() {
-            [stage] => Some(stage),
-            _ => None,
-        },
-        Approval {
-            break_glass: Some(_), ..
-        } => None,
-    }
+/// How long a stage may wait, if it says so.
+pub fn timeout(stage: &Stage) -> Option<chrono::Duration> {
+    chrono::Duration::from_std(stage.timeout.as_ref()?.parse().ok()?).ok()
+}
+
+/// How stages follow each other: one after the other, unless the policy says otherwise.
+pub fn order(approval: &Approval) -> Order {
+    approval.order.unwrap_or(Order::Sequential)
 }
 
 fn flaws_of_role(role: &PolicyRole, allow_persistence: bool) -> Vec<Obstacle> {

@@ -10,15 +10,15 @@ use chrono::{DateTime, Utc};
 
 use self::assess::{Assessment, Offered, assess, name_of, policy_of};
 use self::status::Draft;
-use super::approval::{self, Outcome, Rules, Weighing};
+use super::approval::{self, Outcome, Rules, StandingOffer, Weighing, Word};
 use super::facts::{Brake, Home, NamespaceFacts, RoleFacts};
 use super::guard::Standing;
 use super::policy::Obstacle;
 use super::{grant, hazard, offer, policy};
 use crate::api::{
-    AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, DeadMansSwitch, EndReason,
-    GrantPhase, GrantedPolicy, GrantedRole, OnChange, RequestPhase, RequestReference, Revokers, RoleReference, Stage,
-    time,
+    AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, Approval, DeadMansSwitch,
+    EndReason, GrantPhase, GrantedPolicy, GrantedRole, OnChange, RequestPhase, RequestReference, Revokers,
+    RoleReference, time,
 };
 
 /// All that the fate of a request depends on, as it was read a moment ago.
@@ -95,14 +95,16 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
     let revokers = policy
         .map(|policy| approval::revokers(&policy.spec))
         .unwrap_or_default();
-    let weighing = weigh(&assessment, policy, observed, &revokers);
+    let weighing = weigh(&assessment, policy, observed, &revokers, now);
     // Until the guards were seen it isn't known which words are about the offer that stands. What was said of them stays, and only an end is told.
     let unseen = observed.guards.epoch.is_none();
     let is_final = matches!(weighing.outcome, Outcome::Denied { .. } | Outcome::Revoked { .. });
     let draft = if unseen && !is_final {
         draft
     } else {
-        draft.with_words(weighing.effects)
+        draft
+            .with_words(weighing.effects)
+            .with_escalations(policy, &weighing.escalations)
     };
     match &weighing.outcome {
         Outcome::Denied { by } => return draft.ended_by_word(RequestPhase::Denied, *by),
@@ -111,7 +113,7 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
             by,
             by_requester: false,
         } => return draft.ended_by_word(RequestPhase::Revoked, *by),
-        Outcome::Waiting { .. } | Outcome::Approved { .. } => {}
+        Outcome::Waiting { .. } | Outcome::Approved { .. } | Outcome::TimedOut(_) => {}
     }
     if observed.request.metadata.deletion_timestamp.is_some() {
         return draft.ended(
@@ -121,8 +123,12 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
         );
     }
     let ttl_ends = expiry(&observed.request, policy);
+    let wake = weighing.wake.map_or(ttl_ends, |wake| wake.min(ttl_ends));
     match (assessment, weighing.outcome) {
         (Assessment::Over { reason, message }, _) => draft.ended(RequestPhase::Failed, reason, message),
+        (Assessment::Offered(offered), Outcome::TimedOut(timed_out)) if !unseen && timed_out.at < ttl_ends => {
+            draft.timed_out(&offered, timed_out)
+        }
         _ if ttl_ends <= now => draft.ended(
             RequestPhase::Expired,
             "NotDecided",
@@ -149,9 +155,7 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
             }
         }
         _ if observed.grant.is_some() => draft.overtaken(),
-        (Assessment::Offered(offered), outcome) => {
-            draft.offered(&offered, &outcome, revokers, &observed.targets, ttl_ends)
-        }
+        (Assessment::Offered(offered), outcome) => draft.offered(&offered, &outcome, revokers, &observed.targets, wake),
         (Assessment::Blocked { policy: _, obstacle }, _) => draft.blocked(obstacle, revokers, ttl_ends),
     }
 }
@@ -209,27 +213,53 @@ fn weigh(
     policy: Option<&AccessPolicy>,
     observed: &Observed,
     revokers: &Revokers,
+    now: DateTime<Utc>,
 ) -> Weighing {
+    let request = &observed.request;
     let offer = match assessment {
-        Assessment::Offered(offered) => Some(offered.offer.digest.as_str()),
+        Assessment::Offered(offered) => Some(StandingOffer {
+            digest: &offered.offer.digest,
+            since: offered_since(request, &offered.offer.digest).unwrap_or(now),
+        }),
         Assessment::Blocked { .. } | Assessment::Over { .. } => None,
     };
-    let nobody = Stage::default();
+    let nobody = Approval::default();
     let rules = Rules {
-        requester: observed
-            .request
+        requester: request
             .spec
             .requester
             .as_ref()
             .map(|requester| requester.username.as_str())
             .unwrap_or_default(),
-        stage: policy.and_then(|policy| policy::stage(&policy.spec)).unwrap_or(&nobody),
+        approval: policy
+            .and_then(|policy| policy.spec.approval.as_ref())
+            .unwrap_or(&nobody),
         revokers,
         offer,
         require_code: policy.is_some_and(|policy| policy.spec.require_code),
         require_direct: policy.is_some_and(|policy| policy.spec.require_direct),
     };
-    approval::weigh(rules, &observed.request.spec.decisions)
+    approval::weigh(rules, &words(request, now), now)
+}
+
+/// What was said, and when each word was first seen: now, unless that is written down already.
+fn words(request: &AccessRequest, now: DateTime<Utc>) -> Vec<Word<'_>> {
+    let seen = request.status.iter().flat_map(|status| &status.decisions);
+    let mut seen = seen.map(|outcome| time::from_kubernetes(&outcome.first_seen));
+    let decisions = request.spec.decisions.iter();
+    decisions
+        .map(|decision| Word {
+            decision,
+            first_seen: seen.next().flatten().unwrap_or(now),
+        })
+        .collect()
+}
+
+/// Since when this offer stands, if it does.
+fn offered_since(request: &AccessRequest, digest: &str) -> Option<DateTime<Utc>> {
+    let status = request.status.as_ref()?;
+    status.offer.as_ref().filter(|offer| offer.digest == digest)?;
+    time::from_kubernetes(status.timeline.as_ref()?.offered.as_ref()?)
 }
 
 fn grant_spec(observed: &Observed, offered: &Offered<'_>, by: &[usize], revokers: Revokers) -> AccessGrantSpec {

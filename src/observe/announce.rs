@@ -85,6 +85,7 @@ pub fn announcements(before: &AccessRequestStatus, after: &AccessRequestStatus) 
     for (kind, warns) in [
         (condition::ACCEPTED, false),
         (condition::APPROVED, false),
+        (condition::ESCALATED, false),
         (condition::GRANTED, false),
         (condition::ENDED, true),
     ] {
@@ -94,7 +95,9 @@ pub fn announcements(before: &AccessRequestStatus, after: &AccessRequestStatus) 
         );
         let Some(new) = new else { continue };
         let is_news = old.is_none_or(|old| old.status != new.status || old.reason != new.reason)
-            || (kind == condition::ACCEPTED && before.offer.is_some() && changed_offer(before, after));
+            || (kind == condition::ACCEPTED && before.offer.is_some() && changed_offer(before, after))
+            // One stage more.
+            || (kind == condition::ESCALATED && old.is_some_and(|old| old.message != new.message));
         // That it waits for approval is said by the offer already.
         let is_noise = kind == condition::APPROVED && new.status != "True";
         if is_news && !is_noise {

@@ -271,7 +271,7 @@ fn assert_on_time(grant: &AccessGrant, ended: Timestamp) {
 }
 
 /// The reasons of all events on a request.
-async fn events(scene: &Scene, request: &str) -> Vec<String> {
+pub async fn events(scene: &Scene, request: &str) -> Vec<String> {
     let all = scene
         .of::<Event>(scene.cluster().admin())
         .list(&ListParams::default())

@@ -15,6 +15,7 @@ mod anchor;
 mod anchor_overdue;
 mod anchor_refused;
 mod boundary;
+mod chains;
 mod clocks;
 mod content;
 mod course;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         anchor_overdue::cases(),
         anchor_refused::cases(),
         boundary::cases(),
+        chains::cases(),
         clocks::cases(),
         content::cases(),
         course::cases(),

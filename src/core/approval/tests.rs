@@ -7,19 +7,43 @@ const OFFER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789a
 /// What these words amount to under the fixture's policy, its stage changed.
 fn weighed(change: impl Fn(&mut Rules<'_>), required: i32, words: &[Decision]) -> Weighing {
     let policy = policy_spec();
-    let mut stage = policy.approval.as_ref().unwrap().stages[0].clone();
-    stage.required = Some(required);
+    let mut approval = policy.approval.clone().unwrap();
+    approval.stages[0].required = Some(required);
     let all = revokers(&policy);
     let mut rules = Rules {
         requester: "alice",
-        stage: &stage,
+        approval: &approval,
         revokers: &all,
-        offer: Some(OFFER),
+        offer: Some(StandingOffer {
+            digest: OFFER,
+            since: at(0),
+        }),
         require_code: false,
         require_direct: false,
     };
     change(&mut rules);
-    weigh(rules, words)
+    let words: Vec<_> = words.iter().map(|decision| heard(decision, 1)).collect();
+    weigh(rules, &words, at(1))
+}
+
+fn heard(decision: &Decision, seconds: i64) -> Word<'_> {
+    Word {
+        decision,
+        first_seen: at(seconds),
+    }
+}
+
+/// Waiting for so many in the fixture's stage.
+fn waiting(missing: usize) -> Outcome {
+    Outcome::Waiting {
+        open: vec![Open {
+            stage: 0,
+            missing,
+            since: at(0),
+            until: None,
+            escalated: None,
+        }],
+    }
 }
 
 fn outcome(required: i32, words: &[Decision]) -> Outcome {
@@ -43,18 +67,18 @@ fn enough_different_people_carry_it_and_are_named_in_their_places() {
         "the first that are enough"
     );
     assert_eq!(outcome(2, &words), Outcome::Approved { by: vec![0, 2] });
-    assert_eq!(outcome(3, &words), Outcome::Waiting { missing: 1 });
-    assert_eq!(outcome(3, &[]), Outcome::Waiting { missing: 3 });
+    assert_eq!(outcome(3, &words), waiting(1));
+    assert_eq!(outcome(3, &[]), waiting(3));
 }
 
 #[test]
 fn nobody_is_enough_for_nothing() {
     for required in [0, -1, i32::MIN] {
-        assert_eq!(outcome(required, &[]), Outcome::Waiting { missing: 1 });
+        assert_eq!(outcome(required, &[]), waiting(1));
     }
     assert_eq!(
         outcome(i32::MAX, &[approve("bob", OFFER)]),
-        Outcome::Waiting { missing: i32::MAX - 1 }
+        waiting(usize::try_from(i32::MAX).unwrap() - 1)
     );
 }
 
@@ -67,7 +91,7 @@ fn one_person_counts_once_however_they_are_let_in() {
         word(Verdict::Approve, "bob", &["lead/Group:sre", "lead/User:bob"], OFFER),
     ];
     let weighing = weighed(|_| {}, 2, &words);
-    assert_eq!(weighing.outcome, Outcome::Waiting { missing: 1 });
+    assert_eq!(weighing.outcome, waiting(1));
     assert_eq!(
         weighing.effects.iter().map(|effect| effect.counts).collect::<Vec<_>>(),
         [true, false, false, false]
@@ -119,7 +143,7 @@ fn an_approval_that_does_not_count_says_why() {
     ];
     for (why, decision) in table {
         let weighing = weighed(|_| {}, 1, std::slice::from_ref(&decision));
-        assert_eq!(weighing.outcome, Outcome::Waiting { missing: 1 }, "{decision:?}");
+        assert_eq!(weighing.outcome, waiting(1), "{decision:?}");
         assert!(
             weighing.effects[0].reason.contains(why),
             "{decision:?}: {}",
@@ -144,8 +168,12 @@ fn a_service_account_approves_where_it_is_named() {
 #[test]
 fn without_an_offer_nothing_is_approved_and_an_empty_one_is_none() {
     for (offer, said) in [(None, OFFER), (None, ""), (Some(""), "")] {
-        let weighing = weighed(|rules| rules.offer = offer, 1, &[approve("bob", said)]);
-        assert_eq!(weighing.outcome, Outcome::Waiting { missing: 1 }, "{offer:?} {said:?}");
+        let stands = |digest| StandingOffer { digest, since: at(0) };
+        let weighing = weighed(|rules| rules.offer = offer.map(stands), 1, &[approve("bob", said)]);
+        assert!(
+            matches!(weighing.outcome, Outcome::Waiting { .. }),
+            "{offer:?} {said:?}"
+        );
     }
 }
 
@@ -223,7 +251,7 @@ fn a_requester_who_is_an_approver_too_neither_approves_nor_denies_their_own_requ
         let denial = word(Verdict::Deny, username, &[&format!("*/{via}")], OFFER);
         let approval = word(Verdict::Approve, username, &[&format!("lead/{via}")], OFFER);
         let weighing = weighed(|rules| rules.requester = username, 1, &[denial, approval]);
-        assert_eq!(weighing.outcome, Outcome::Waiting { missing: 1 }, "{username}");
+        assert_eq!(weighing.outcome, waiting(1), "{username}");
         assert!(
             weighing.effects[0].reason.contains("requester revokes"),
             "{}",

@@ -106,15 +106,6 @@ fn what_is_not_supported_yet_makes_a_policy_not_ready_and_is_named() {
                 ..Approval::default()
             });
         }),
-        ("more than one stage", |spec| {
-            let second = Stage {
-                required: None,
-                ..of_two(&["dave"])
-            };
-            spec.approval.as_mut().unwrap().stages.push(second);
-        }),
-        ("escalateTo", |spec| stage_of(spec).timeout = Some(lasting("10m"))),
-        ("escalateTo", |spec| stage_of(spec).escalate_to = Some(users(&["dave"]))),
     ];
     for (what, change) in table {
         let flaws = flaws(&changed(*change), &[]);
@@ -131,7 +122,101 @@ fn what_is_not_supported_yet_makes_a_policy_not_ready_and_is_named() {
 fn stages_and_break_glass_together_are_ambiguous() {
     let spec = changed(|spec| spec.approval.as_mut().unwrap().break_glass = Some(BreakGlass {}));
     assert_eq!(reasons(&spec, &[]), ["NotYetSupported", "ApprovalAmbiguous"]);
-    assert_eq!(stage(&spec), None);
+}
+
+/// A chain of these stages.
+fn chain(stages: Vec<Stage>) -> AccessPolicySpec {
+    let mut spec = policy_spec();
+    spec.approval.as_mut().unwrap().stages = stages;
+    spec
+}
+
+fn named(name: &str, approvers: &[&str], required: i32) -> Stage {
+    Stage {
+        name: name.into(),
+        required: Some(required),
+        approvers: users(approvers),
+        ..Stage::default()
+    }
+}
+
+#[test]
+fn a_chain_that_its_people_can_never_meet_says_in_which_stages() {
+    let one_too_few = chain(vec![named("lead", &["bob"], 1), named("security", &["bob"], 1)]);
+    let flaws = flaws(&one_too_few, &[]);
+    assert_eq!(flaws[0].reason, "NeverMet");
+    assert!(
+        flaws[0].message.contains("\"lead\" and \"security\""),
+        "{}",
+        flaws[0].message
+    );
+    let others = || named("others", &["dave", "erin", "frank"], 1);
+    let hidden = chain(vec![
+        others(),
+        named("lead", &["bob", "carol"], 2),
+        named("security", &["carol"], 1),
+    ]);
+    assert_eq!(reasons(&hidden, &[]), ["NeverMet"]);
+    for enough in [
+        vec![named("lead", &["bob"], 1), named("security", &["bob", "carol"], 1)],
+        vec![
+            named("lead", &["bob"], 1),
+            Stage {
+                timeout: Some(lasting("1h")),
+                escalate_to: Some(users(&["carol"])),
+                ..named("security", &["bob"], 1)
+            },
+        ],
+        vec![
+            named("lead", &["bob"], 1),
+            Stage {
+                approvers: People {
+                    groups: strings(&["sre"]),
+                    ..users(&["bob"])
+                },
+                ..named("security", &[], 16)
+            },
+        ],
+    ] {
+        assert_eq!(reasons(&chain(enough.clone()), &[]), [""; 0], "{enough:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_stage_is_named() {
+    let table: [(&str, &str, Stage); 4] = [
+        ("StageNamedTwice", "\"lead\"", named("lead", &["dave"], 1)),
+        (
+            "InvalidDuration",
+            "timeout",
+            Stage {
+                timeout: Some(lasting("0s")),
+                ..named("second", &["dave"], 1)
+            },
+        ),
+        (
+            "TimeoutMissing",
+            "second",
+            Stage {
+                escalate_to: Some(users(&["eve"])),
+                ..named("second", &["dave"], 1)
+            },
+        ),
+        (
+            "NobodyApproves",
+            "escalates to nobody",
+            Stage {
+                timeout: Some(lasting("1h")),
+                escalate_to: Some(People::default()),
+                ..named("second", &["dave"], 1)
+            },
+        ),
+    ];
+    for (reason, what, second) in table {
+        let flaws = flaws(&chain(vec![named("lead", &["bob"], 1), second]), &[]);
+        assert_eq!(flaws.iter().map(|flaw| flaw.reason).collect::<Vec<_>>(), [reason]);
+        assert!(flaws[0].message.contains(what), "{}", flaws[0].message);
+    }
 }
 
 #[test]

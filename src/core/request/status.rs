@@ -1,5 +1,7 @@
 //! The status that says what was decided: the earlier one, changed step by step.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -7,10 +9,11 @@ use super::Plan;
 use super::assess::{Offered, name_of};
 use crate::api::condition::{self, Finding};
 use crate::api::{
-    AccessGrant, AccessGrantSpec, AccessRequest, AccessRequestStatus, Decision, DecisionEffect, DecisionOutcome,
-    OpenStage, PolicyReference, RequestPhase, Revokers, Seal, Stage, Timeline, Verdict, time,
+    AccessGrant, AccessGrantSpec, AccessPolicy, AccessPolicySpec, AccessRequest, AccessRequestStatus, Decision,
+    DecisionEffect, DecisionOutcome, Escalation, OpenStage, PolicyReference, RequestPhase, Revokers, Seal, Stage,
+    Timeline, Verdict, time,
 };
-use crate::core::approval::{self, Effect, Outcome};
+use crate::core::approval::{self, Effect, Open, Outcome, TimedOut};
 use crate::core::facts::{Brake, NamespaceFacts};
 use crate::core::policy::{self, Obstacle};
 use crate::core::{grant, offer};
@@ -71,6 +74,47 @@ impl<'a> Draft<'a> {
         self
     }
 
+    /// Which stages of the policy have escalated, and when.
+    pub(super) fn with_escalations(
+        mut self,
+        policy: Option<&AccessPolicy>,
+        escalations: &[(usize, DateTime<Utc>)],
+    ) -> Self {
+        let stages = policy
+            .iter()
+            .flat_map(|policy| &policy.spec.approval)
+            .flat_map(|approval| &approval.stages);
+        let stages: Vec<_> = stages.collect();
+        let escalated = escalations
+            .iter()
+            .filter_map(|(place, at)| Some((*stages.get(*place)?, *at)));
+        let all: Vec<_> = escalated
+            .map(|(stage, at)| Escalation {
+                stage: stage.name.clone(),
+                at: time::to_kubernetes(at),
+            })
+            .collect();
+        if all.is_empty() {
+            self.status
+                .conditions
+                .retain(|condition| condition.type_ != condition::ESCALATED);
+        } else {
+            let each: Vec<_> = all
+                .iter()
+                .map(|Escalation { stage, at }| format!("stage {stage:?} at {}", at.0))
+                .collect();
+            let message = format!(
+                "not decided in time, and open to more approvers since: {}",
+                each.join(", ")
+            );
+            self.find(Finding::yes(condition::ESCALATED, "StageTimedOut", message));
+        }
+        if !all.is_empty() || self.status.timeline.is_some() {
+            self.status.timeline.get_or_insert_default().escalations = all;
+        }
+        self
+    }
+
     /// What became of the words spoken after the seal, when only a revocation counts. What was said of the earlier ones stays.
     pub(super) fn with_later_words(mut self, granted: &AccessGrantSpec) -> Self {
         let now = time::to_kubernetes(self.now);
@@ -109,18 +153,16 @@ impl<'a> Draft<'a> {
         outcome: &Outcome,
         revokers: Revokers,
         targets: &[NamespaceFacts],
-        ttl_ends: DateTime<Utc>,
+        wake: DateTime<Utc>,
     ) -> Plan {
-        let missing = match outcome {
-            Outcome::Waiting { missing } => *missing,
-            Outcome::Approved { .. } | Outcome::Denied { .. } | Outcome::Revoked { .. } => 0,
-        };
         self.offer(offered, revokers, targets);
         self.status.phase = Some(RequestPhase::Pending);
-        self.status.open = policy::stage(&offered.policy.spec)
-            .map(|stage| open_stage(stage, missing))
-            .into_iter()
-            .collect();
+        self.status.open = match outcome {
+            Outcome::Waiting { open } => open_stages(&offered.policy.spec, open),
+            Outcome::Approved { .. } | Outcome::TimedOut(_) | Outcome::Denied { .. } | Outcome::Revoked { .. } => {
+                vec![]
+            }
+        };
         let mut message = waiting(&self.status.open, &offered.offer.code);
         let mut said = self.request.spec.decisions.iter();
         if said.any(|word| word.verdict == Verdict::Approve && word.offer != offered.offer.digest) {
@@ -128,7 +170,7 @@ impl<'a> Draft<'a> {
         }
         self.status.message = Some(message.clone());
         self.find(Finding::no(condition::APPROVED, "Waiting", message));
-        self.published(Some(ttl_ends))
+        self.published(Some(wake))
     }
 
     /// It would be granted if anything were granted now. It waits as any undecided request does.
@@ -230,6 +272,19 @@ impl<'a> Draft<'a> {
         self.published(None)
     }
 
+    /// A stage wasn't decided in time, and escalates to nobody.
+    pub(super) fn timed_out(self, offered: &Offered<'_>, TimedOut { stage, at }: TimedOut) -> Plan {
+        let stages = offered
+            .policy
+            .spec
+            .approval
+            .iter()
+            .flat_map(|approval| &approval.stages);
+        let name = stages.map(|stage| stage.name.as_str()).nth(stage).unwrap_or_default();
+        let message = format!("stage {name:?} was not decided before {}", time::written(at));
+        self.ended(RequestPhase::Expired, "StageTimedOut", message)
+    }
+
     pub(super) fn ending(mut self, why: &str) -> Plan {
         self.status.message = Some(format!(
             "access is to end ({why}), and something keeps the binding alive; the AccessGrant's Overdue condition says what"
@@ -290,51 +345,97 @@ fn outcome(decision: &Decision, Effect { counts, reason }: Effect, first_seen: T
     }
 }
 
-fn open_stage(stage: &Stage, missing: i32) -> OpenStage {
+fn open_stages(policy: &AccessPolicySpec, open: &[Open]) -> Vec<OpenStage> {
+    let stages: Vec<_> = policy.approval.iter().flat_map(|approval| &approval.stages).collect();
+    let open = open
+        .iter()
+        .filter_map(|open| Some(open_stage(stages.get(open.stage)?, open)));
+    open.collect()
+}
+
+fn open_stage(stage: &Stage, open: &Open) -> OpenStage {
     let Stage {
         name,
         approvers,
         required: _,
         timeout: _,
-        escalate_to: _,
+        escalate_to,
     } = stage;
+    let Open {
+        stage: _,
+        missing,
+        since,
+        until,
+        escalated,
+    } = open;
+    let (mut users, mut groups) = (approvers.usernames(), approvers.groups.clone());
+    if let Some(more) = escalate_to.as_ref().filter(|_| escalated.is_some()) {
+        users.extend(more.usernames());
+        groups.extend(more.groups.iter().cloned());
+    }
     OpenStage {
         stage: name.clone(),
         required: policy::required(stage),
-        missing,
-        users: approvers.usernames(),
-        groups: approvers.groups.clone(),
+        missing: i32::try_from(*missing).unwrap_or(i32::MAX),
+        since: time::to_kubernetes(*since),
+        until: until.map(time::to_kubernetes),
+        escalated: escalated.map(time::to_kubernetes),
+        users: once(users),
+        groups: once(groups),
     }
+}
+
+/// Each name once, in the order of their first.
+fn once(names: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    names.into_iter().filter(|name| seen.insert(name.clone())).collect()
 }
 
 /// Who is to act next, in one sentence.
 fn waiting(open: &[OpenStage], code: &str) -> String {
-    let stages: Vec<_> = open
-        .iter()
-        .map(
-            |OpenStage {
-                 stage,
-                 required: _,
-                 missing,
-                 users,
-                 groups,
-             }| {
-                let who = [("users", users), ("groups", groups)]
-                    .into_iter()
-                    .filter(|(_, names)| !names.is_empty())
-                    .map(|(what, names)| format!("{what} {}", listed(names)))
-                    .collect::<Vec<_>>()
-                    .join("; ");
-                let approvals = if *missing == 1 {
-                    "1 approval".to_owned()
-                } else {
-                    format!("{missing} approvals")
-                };
-                format!("{approvals} in stage {stage:?} ({who})")
-            },
-        )
-        .collect();
-    format!("waits for {}; the offer's code is {code}", stages.join(" and "))
+    let (waiting, freeing): (Vec<_>, Vec<_>) = open.iter().partition(|stage| stage.missing > 0);
+    let stages: Vec<_> = waiting.into_iter().map(awaited).collect();
+    let freeing: Vec<_> = freeing.iter().map(|stage| format!("{:?}", stage.stage)).collect();
+    let freeing = match freeing.as_slice() {
+        [] => String::new(),
+        some => format!(
+            " (another approval in {} would free one that counts there already)",
+            some.join(" or ")
+        ),
+    };
+    format!(
+        "waits for {}{freeing}; the offer's code is {code}",
+        stages.join(" and ")
+    )
+}
+
+fn awaited(open: &OpenStage) -> String {
+    let OpenStage {
+        stage,
+        required: _,
+        missing,
+        since: _,
+        until,
+        escalated,
+        users,
+        groups,
+    } = open;
+    let who = [("users", users), ("groups", groups)]
+        .into_iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(what, names)| format!("{what} {}", listed(names)))
+        .collect::<Vec<_>>()
+        .join("; ");
+    let approvals = match missing {
+        1 => "1 approval".to_owned(),
+        several => format!("{several} approvals"),
+    };
+    let until = match (until, escalated) {
+        (Some(until), _) => format!(" until {}", until.0),
+        (None, Some(since)) => format!(", escalated since {}", since.0),
+        (None, None) => String::new(),
+    };
+    format!("{approvals} in stage {stage:?} ({who}){until}")
 }
 
 /// A few names in full, the rest as a number: a message stays readable however long a policy's lists are.

@@ -53,7 +53,9 @@ fn a_ready_condition_permits_nothing_that_the_policy_itself_forbids() {
         },
         |observed| observed.policies[0].spec.cluster_wide = true,
         |observed| observed.policies[0].spec.approval.as_mut().unwrap().stages[0].required = Some(0),
-        |observed| observed.policies[0].spec.approval.as_mut().unwrap().stages[0].timeout = Some(lasting("1m")),
+        |observed| {
+            observed.policies[0].spec.approval.as_mut().unwrap().stages[0].escalate_to = Some(users(&["mallory"]))
+        },
         |observed| observed.policies[0].spec.namespaces.as_mut().unwrap().selector = Some(LabelSelector::default()),
     ];
     let mut offered = vec![];
