@@ -122,6 +122,25 @@ pub fn all() -> Vec<Scenario> {
                 it.is_approved().await;
             }
         ),
+        scenario!(
+            "expired under a chain whose second stage escalates",
+            Terms {
+                approvals: 2,
+                policy: || {
+                    json!({"approval": {"stages": [
+                        {"name": "lead", "approvers": {"users": ["bob"]}},
+                        {"name": "security", "approvers": {"users": ["dave"]}, "timeout": "2s", "escalateTo": {"users": ["carol"]}},
+                    ]}})
+                },
+                ..seconds
+            },
+            Some(RequestPhase::Expired),
+            Ended(Expired),
+            |it| {
+                it.asks().await;
+                it.is_approved().await;
+            }
+        ),
         scenario!("revoked", alone, Some(RequestPhase::Revoked), Ended(Revoked), |it| {
             it.asks().await;
             it.is_approved().await;

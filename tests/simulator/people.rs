@@ -71,13 +71,37 @@ impl<'a> People<'a> {
             "roles": [{"kind": "ClusterRole", "name": "reader"}, {"kind": "Role", "name": "viewer"}],
             "namespaces": {"names": NAMESPACES},
             "maxDuration": "10m", "defaultDuration": format!("{seconds}s"), "requestTTL": format!("{}s", self.chance.between(30, 150)),
-            "approval": {"stages": [{
-                "name": "lead", "approvers": {"users": APPROVERS}, "required": if strict { 2 } else { 1 },
-            }]},
+            "approval": if strict { self.chain() } else { json!({"stages": [{"name": "lead", "approvers": {"users": APPROVERS}}]}) },
             "deadMansSwitch": sometimes(self.chance.in_thousand(300), "BestEffort", "Required"),
             "onPolicyChange": sometimes(self.chance.in_thousand(500), "Revoke", "Keep"),
             "onRoleChange": sometimes(self.chance.in_thousand(800), "Revoke", "Keep"),
         })
+    }
+
+    /// Two people, in one stage or in two.
+    fn chain(&mut self) -> Value {
+        if self.chance.in_thousand(300) {
+            return json!({"stages": [{"name": "lead", "approvers": {"users": APPROVERS}, "required": 2}]});
+        }
+        let [bob, carol, dave] = APPROVERS;
+        let mut stages = [
+            json!({"name": "lead", "approvers": {"users": [bob, carol]}}),
+            json!({"name": "security", "approvers": {"users": [carol, dave]}}),
+        ];
+        for stage in &mut stages {
+            if self.chance.in_thousand(400) {
+                stage["timeout"] = format!("{}s", self.chance.between(5, 60)).into();
+                if self.chance.in_thousand(700) {
+                    stage["escalateTo"] = json!({"users": APPROVERS});
+                }
+            }
+        }
+        let order = if self.chance.in_thousand(500) {
+            "Parallel"
+        } else {
+            "Sequential"
+        };
+        json!({"order": order, "stages": stages})
     }
 
     // ---- people who ask and decide -------------------------------------------------------------------------------------
