@@ -16,7 +16,7 @@ use super::{Decision, GoDuration, OnChange, Requester, Revokers, RoleKind, RoleR
     shortname = "agrant",
     category = "curfew",
     derive = "PartialEq",
-    doc = "An AccessGrant is the record of one access: its creation is the moment of granting, and its creation time plus its duration is the deadline. It is written by the operator alone, outlives its request, and tells who, what, when and by whose word. Deleting it ends the access.",
+    doc = "An AccessGrant is the record of one access: its creation is the moment of granting, and its creation time (or its start time) plus its duration is the deadline. It is written by the operator alone, outlives its request, and tells who, what, when and by whose word. Deleting it ends the access.",
     printcolumn = r#"{"name":"Requester","type":"string","jsonPath":".spec.requester.username"}"#,
     printcolumn = r#"{"name":"Role","type":"string","jsonPath":".spec.role.name"}"#,
     printcolumn = r#"{"name":"Namespace","type":"string","jsonPath":".spec.targets[0].namespace"}"#,
@@ -41,8 +41,11 @@ pub struct AccessGrantSpec {
     /// Where it is bound.
     #[schemars(length(min = 1, max = 32))]
     pub targets: Vec<Target>,
-    /// How long the access lasts, counted from this object's creation.
+    /// How long the access lasts, counted from this object's creation or from `startTime`.
     pub duration: GoDuration,
+    /// When it was to begin, where the request said so. The deadline is this plus the duration; nothing is granted before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
     /// The policy under which it was granted.
     pub policy: GrantedPolicy,
     /// The digest of the offer that was approved.
@@ -204,7 +207,7 @@ pub struct AccessGrantStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub bindings: Vec<BoundBinding>,
-    /// When access ends: this object's creation plus the duration. Shown here; derived anew wherever it matters.
+    /// When access ends: this object's creation, or `startTime`, plus the duration. Shown here; derived anew wherever it matters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
     /// Why and when it ended.

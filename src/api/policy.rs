@@ -78,7 +78,7 @@ pub struct AccessPolicySpec {
     /// lets them run. A role that is deleted ends them in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_role_change: Option<OnChange>,
-    /// How late a request with a start time may still start. Not supported yet: a policy that sets it is not Ready.
+    /// How late a request with a start time may still begin, because nobody approved it or nothing ran. Later it ends as Expired. 5m when nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_tolerance: Option<GoDuration>,
     /// The longest that an access may last with all its extensions. Not supported yet: a policy that sets it is not Ready.

@@ -49,17 +49,20 @@ pub struct AccessRequestSpec {
     pub policy: Option<String>,
     /// The role that is asked for. The policy must name it.
     pub role: RoleReference,
-    /// The namespaces that access is asked for. The request's own when nothing is said. More than one is not supported yet and is refused.
+    /// The namespaces that access is asked for, each once. The request's own when nothing is said. It is given in all of them or in none, and ends in all
+    /// of them together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 63)))]
+    #[x_kube(validation = Rule::new("self.all(name, self.exists_one(other, other == name))").message("each namespace is named once"))]
     pub namespaces: Option<Vec<String>>,
     /// Whether access is asked for in all namespaces at once. Not supported yet and refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_wide: Option<bool>,
-    /// How long access shall last, counted from the moment it is granted. The policy's `defaultDuration` when nothing is said.
+    /// How long access shall last, counted from the moment it is granted or, where there is one, from `startTime`. The policy's `defaultDuration` when nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<GoDuration>,
-    /// When access shall begin. Not supported yet and refused.
+    /// When access shall begin, with its time zone (`2026-11-24T22:00:00+01:00`). Approvals are taken before; access ends at this moment plus the duration,
+    /// whenever it was approved. A request that can't begin within the policy's `startTolerance` after it ends as Expired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
     /// The AccessGrant that this request would extend. Not supported yet and refused.

@@ -19,9 +19,10 @@ use super::rounds::Again;
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, AccessRequestStatus, RequestPhase, Seal};
 use crate::cluster::anchor::AGAIN;
 use crate::cluster::call::{CallError, find};
+use crate::core::anchor::Until;
 use crate::core::binding;
 use crate::core::grant::GrantUid;
-use crate::core::request::{Observed, Plan, decide, target_names};
+use crate::core::request::{Observed, Plan, decide, prepares, target_names};
 use crate::observe::announce::announcements;
 
 /// Looks at one request.
@@ -34,6 +35,7 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
     if !context.leadership.leads() || phase(&request).is_some_and(RequestPhase::is_final) {
         return Ok(Again::OnChange);
     }
+    prepare(&request, &context).await;
     let is_to_give = match glance(&request, &context) {
         Glance::Enough { status, wake } => {
             if request.status.as_ref() != Some(&status) {
@@ -68,6 +70,20 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
         }
         // A grant is never created twice in one go: whatever asks for it is looked at afresh.
         Plan::Rest | Plan::Grant { .. } => Ok(Again::OnChange),
+    }
+}
+
+/// Makes the anchor of an access that begins within moments, so that it begins on time. Whether that was of use is seen then.
+async fn prepare(request: &AccessRequest, context: &Context) {
+    let now = context.now();
+    let Some((start, until)) = prepares(request, now).and_then(|(start, ends)| Some((start, Until::serving(ends)?)))
+    else {
+        return;
+    };
+    let before_it_starts = (start - now).to_std().unwrap_or(Duration::ZERO);
+    match tokio::time::timeout(before_it_starts, context.known.anchors.arm(until, now)).await {
+        Ok(Ok(())) | Err(_) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "an anchor could not be made ahead"),
     }
 }
 

@@ -44,7 +44,7 @@ pub fn name(request_uid: &str) -> String {
     format!("grant-{request_uid}")
 }
 
-/// The moment at which access must be gone: the AccessGrant's creation, as the API server wrote it, plus its duration.
+/// The moment at which access must be gone: the AccessGrant's creation, as the API server wrote it, or its start time, plus its duration.
 ///
 /// A grant without a creation time or with a duration that means nothing (neither can be stored) was due long ago.
 pub fn deadline(grant: &AccessGrant) -> DateTime<Utc> {
@@ -61,7 +61,11 @@ pub fn deadline(grant: &AccessGrant) -> DateTime<Utc> {
 /// The same for a grant that would be created then.
 pub fn deadline_if_created(spec: &AccessGrantSpec, created: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let duration = chrono::Duration::from_std(spec.duration.parse().ok()?).ok()?;
-    created.checked_add_signed(duration)
+    let begins = match &spec.start_time {
+        Some(start) => time::from_kubernetes(start)?,
+        None => created,
+    };
+    begins.checked_add_signed(duration)
 }
 
 /// The moment of granting, by the API server's clock.

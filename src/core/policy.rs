@@ -21,6 +21,9 @@ pub const MOST_STAGES: usize = 8;
 /// How long a request may wait when its policy says nothing.
 pub const DEFAULT_REQUEST_TTL: Duration = Duration::from_secs(24 * 3600);
 
+/// How late a request with a start time may begin when its policy says nothing.
+pub const DEFAULT_START_TOLERANCE: Duration = Duration::from_secs(5 * 60);
+
 /// Something that stands in the way: the reason of a condition and its sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
@@ -152,7 +155,7 @@ fn unsupported(spec: &AccessPolicySpec) -> Vec<Obstacle> {
         allow_persistence: _,
         on_policy_change: _,
         on_role_change: _,
-        start_tolerance,
+        start_tolerance: _,
         max_total_duration,
         review,
     } = spec;
@@ -166,7 +169,6 @@ fn unsupported(spec: &AccessPolicySpec) -> Vec<Obstacle> {
         (*cluster_wide, "clusterWide"),
         (limits.is_some(), "limits"),
         (retention.is_some(), "retention"),
-        (start_tolerance.is_some(), "startTolerance"),
         (max_total_duration.is_some(), "maxTotalDuration"),
         (review.is_some(), "review"),
         (break_glass.is_some(), "approval.breakGlass"),
@@ -227,8 +229,11 @@ fn flaws_of_durations(spec: &AccessPolicySpec) -> Vec<Obstacle> {
     let longest = parse("maxDuration", &spec.max_duration)
         .map_err(|flaw| flaws.push(flaw))
         .ok();
-    if let Some(ttl) = &spec.request_ttl {
-        flaws.extend(parse("requestTTL", ttl).err());
+    for (field, duration) in [
+        ("requestTTL", &spec.request_ttl),
+        ("startTolerance", &spec.start_tolerance),
+    ] {
+        flaws.extend(duration.iter().filter_map(|duration| parse(field, duration).err()));
     }
     if let Some(default) = &spec.default_duration {
         match parse("defaultDuration", default) {
@@ -550,6 +555,14 @@ pub fn request_ttl(policy: Option<&AccessPolicySpec>) -> Duration {
         .and_then(|policy| policy.request_ttl.as_ref())
         .and_then(|ttl| ttl.parse().ok())
         .unwrap_or(DEFAULT_REQUEST_TTL)
+}
+
+/// How late a request with a start time may begin.
+pub fn start_tolerance(policy: Option<&AccessPolicySpec>) -> Duration {
+    policy
+        .and_then(|policy| policy.start_tolerance.as_ref())
+        .and_then(|tolerance| tolerance.parse().ok())
+        .unwrap_or(DEFAULT_START_TOLERANCE)
 }
 
 fn flaw_of_reason(rule: &ReasonRule, reason: Option<&str>) -> Option<Obstacle> {

@@ -4,11 +4,16 @@
 //! choice made once (policy and targets, first-seen times), never as a permission.
 
 mod assess;
+mod start;
 mod status;
 
-use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Duration, Utc};
 
 use self::assess::{Assessment, Offered, assess, name_of, policy_of};
+use self::start::Start;
+pub use self::start::prepares;
 use self::status::Draft;
 use super::approval::{self, Outcome, Rules, StandingOffer, Weighing, Word};
 use super::facts::{Brake, Home, NamespaceFacts, RoleFacts};
@@ -65,10 +70,13 @@ pub enum Plan {
     },
 }
 
-/// The namespaces that a request asks for: its own when it names none.
+/// The namespaces that a request asks for, each once: its own when it names none.
 pub fn target_names(request: &AccessRequest) -> Vec<String> {
     let own = || request.metadata.namespace.clone().into_iter().collect();
-    request.spec.namespaces.clone().unwrap_or_else(own)
+    let mut names: Vec<String> = request.spec.namespaces.clone().unwrap_or_else(own);
+    let mut seen = BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names
 }
 
 /// What is to be done with a request.
@@ -122,25 +130,31 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
             "the request is being deleted",
         );
     }
-    let ttl_ends = expiry(&observed.request, policy);
-    let wake = weighing.wake.map_or(ttl_ends, |wake| wake.min(ttl_ends));
+    let start = Start::of(&observed.request, policy);
+    let ends = match start {
+        Some(start) => start.ends(&assessment, &weighing.outcome, observed, policy, now),
+        None => expiry(created(&observed.request), policy),
+    };
+    let wake = weighing.wake.map_or(ends, |wake| wake.min(ends));
     match (assessment, weighing.outcome) {
         (Assessment::Over { reason, message }, _) => draft.ended(RequestPhase::Failed, reason, message),
-        (Assessment::Offered(offered), Outcome::TimedOut(timed_out)) if !unseen && timed_out.at < ttl_ends => {
+        (Assessment::Offered(offered), Outcome::TimedOut(timed_out)) if !unseen && timed_out.at < ends => {
             draft.timed_out(&offered, timed_out)
         }
-        _ if ttl_ends <= now => draft.ended(
-            RequestPhase::Expired,
-            "NotDecided",
-            format!("nobody decided it before {}", time::written(ttl_ends)),
-        ),
-        _ if unseen => draft.published(Some(ttl_ends)),
+        _ if ends <= now => match start {
+            Some(start) if start.missed <= now => draft.missed_its_start(start),
+            _ => draft.not_decided(ends),
+        },
+        _ if unseen => draft.published(Some(ends)),
         (Assessment::Offered(offered), _) if !observed.guards.in_force && draft.is_new(&offered) => {
-            draft.blocked(not_in_force(observed), revokers, ttl_ends)
+            draft.blocked(not_in_force(observed), revokers, ends)
         }
         (Assessment::Offered(offered), Outcome::Approved { by }) => {
+            if let Some(start) = start.filter(|start| now < start.at) {
+                return draft.before_its_start(&offered, revokers, &observed.targets, start);
+            }
             if let Some(brake) = stopped(observed) {
-                return draft.braked(&offered, revokers, &observed.targets, &brake, ttl_ends);
+                return draft.braked(&offered, revokers, &observed.targets, &brake, ends);
             }
             let spec = grant_spec(observed, &offered, &by, revokers.clone());
             match &observed.grant {
@@ -156,7 +170,7 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
         }
         _ if observed.grant.is_some() => draft.overtaken(),
         (Assessment::Offered(offered), outcome) => draft.offered(&offered, &outcome, revokers, &observed.targets, wake),
-        (Assessment::Blocked { policy: _, obstacle }, _) => draft.blocked(obstacle, revokers, ttl_ends),
+        (Assessment::Blocked { policy: _, obstacle }, _) => draft.blocked(obstacle, revokers, ends),
     }
 }
 
@@ -194,17 +208,16 @@ fn not_in_force(observed: &Observed) -> Obstacle {
     Obstacle::new(reason, format!("nothing is offered or granted at present: {why}"))
 }
 
-/// The moment at which an undecided request ends.
-fn expiry(request: &AccessRequest, policy: Option<&AccessPolicy>) -> DateTime<Utc> {
-    let ttl = chrono::Duration::from_std(policy::request_ttl(policy.map(|policy| &policy.spec)))
-        .unwrap_or(chrono::Duration::zero());
-    let created = request
-        .metadata
-        .creation_timestamp
-        .as_ref()
-        .and_then(time::from_kubernetes);
+/// The moment at which a request ends that nobody decided, when it waits since then.
+fn expiry(since: DateTime<Utc>, policy: Option<&AccessPolicy>) -> DateTime<Utc> {
+    let ttl = Duration::from_std(policy::request_ttl(policy.map(|policy| &policy.spec))).unwrap_or(Duration::zero());
+    since.checked_add_signed(ttl).unwrap_or(DateTime::<Utc>::MIN_UTC)
+}
+
+fn created(request: &AccessRequest) -> DateTime<Utc> {
+    let created = request.metadata.creation_timestamp.as_ref();
     created
-        .and_then(|created| created.checked_add_signed(ttl))
+        .and_then(time::from_kubernetes)
         .unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
@@ -289,6 +302,7 @@ fn grant_spec(observed: &Observed, offered: &Offered<'_>, by: &[usize], revokers
         },
         targets: observed.targets.iter().map(offer::target).collect(),
         duration: offer.duration.clone(),
+        start_time: request.spec.start_time.clone(),
         policy: GrantedPolicy {
             name: name_of(policy).to_owned(),
             uid: policy.metadata.uid.clone().unwrap_or_default(),
@@ -313,7 +327,7 @@ fn follow(draft: Draft<'_>, grant: Option<&AccessGrant>, left_behind: bool) -> P
     let now = draft.now;
     let Some(grant) = grant else {
         return match left_behind {
-            true => draft.published(Some(now + chrono::Duration::seconds(1))),
+            true => draft.published(Some(now + Duration::seconds(1))),
             false => draft.ended(RequestPhase::Revoked, "GrantDeleted", "its AccessGrant was deleted"),
         };
     };

@@ -29,11 +29,13 @@ mod identity;
 mod kubectl;
 mod lease;
 mod lost_rights;
+mod namespaces;
 mod outage;
 mod policy;
 mod refusal;
 mod replicas;
 mod scene;
+mod schedule;
 mod signs;
 mod simultaneous;
 mod tools;
@@ -71,10 +73,12 @@ fn main() -> ExitCode {
         kubectl::cases(),
         lease::cases(),
         lost_rights::cases(),
+        namespaces::cases(),
         outage::cases(),
         policy::cases(),
         refusal::cases(),
         replicas::cases(),
+        schedule::cases(),
         simultaneous::cases(),
     ];
     let trials: Vec<Trial> = cases.into_iter().flatten().map(world::Case::trial).collect();

@@ -97,7 +97,6 @@ fn what_is_not_supported_yet_makes_a_policy_not_ready_and_is_named() {
         ("clusterWide", |spec| spec.cluster_wide = true),
         ("limits", |spec| spec.limits = Some(Limits::default())),
         ("retention", |spec| spec.retention = Some(lasting("24h"))),
-        ("startTolerance", |spec| spec.start_tolerance = Some(lasting("5m"))),
         ("maxTotalDuration", |spec| spec.max_total_duration = Some(lasting("8h"))),
         ("review", |spec| spec.review = Some(Review::default())),
         ("breakGlass", |spec| {

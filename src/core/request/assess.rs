@@ -4,6 +4,7 @@ use super::{Observed, target_names};
 use crate::api::condition;
 use crate::api::{
     AccessPolicy, AccessRequest, AccessRequestSpec, GoDuration, GrantedSubject, Offer, PolicyReference, Requester,
+    RoleKind,
 };
 use crate::core::facts::{NamespaceFacts, RoleFacts};
 use crate::core::identity::Account;
@@ -68,6 +69,7 @@ pub(super) fn assess(observed: &Observed) -> Assessment<'_> {
     };
     let policies = &standing(policies);
     let first = unsupported(&request.spec)
+        .or_else(|| role_of_one_namespace(request))
         .or_else(|| missing_target(request, targets))
         .or_else(|| policy::protected(home, requester, targets));
     if let Some(obstacle) = first {
@@ -204,22 +206,17 @@ fn unsupported(spec: &AccessRequestSpec) -> Option<Obstacle> {
     let AccessRequestSpec {
         policy: _,
         role: _,
-        namespaces,
+        namespaces: _,
         cluster_wide,
         duration: _,
-        start_time,
+        start_time: _,
         extends,
         reason: _,
         requester: _,
         decisions: _,
     } = spec;
     let what = [
-        (
-            namespaces.as_ref().is_some_and(|names| names.len() > 1),
-            "more than one namespace",
-        ),
         (*cluster_wide == Some(true), "clusterWide"),
-        (start_time.is_some(), "startTime"),
         (extends.is_some(), "extends"),
     ];
     let (_, what) = what.into_iter().find(|(set, _)| *set)?;
@@ -227,6 +224,21 @@ fn unsupported(spec: &AccessRequestSpec) -> Option<Obstacle> {
         "NotYetSupported",
         format!("this version doesn't support {what} yet; make a new request without it"),
     ))
+}
+
+/// A Role is one namespace's: under one name there may be another in each.
+fn role_of_one_namespace(request: &AccessRequest) -> Option<Obstacle> {
+    let names = target_names(request);
+    (request.spec.role.kind == RoleKind::Role && names.len() > 1).then(|| {
+        Obstacle::new(
+            "RoleOfOneNamespace",
+            format!(
+                "{} belongs to one namespace, and it asks for {}; make a new request for a ClusterRole, or one for each namespace",
+                request.spec.role,
+                names.len()
+            ),
+        )
+    })
 }
 
 fn missing_target(request: &AccessRequest, targets: &[NamespaceFacts]) -> Option<Obstacle> {

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Plan;
 use super::assess::{Offered, name_of};
+use super::start::Start;
 use crate::api::condition::{self, Finding};
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessPolicy, AccessPolicySpec, AccessRequest, AccessRequestStatus, Decision,
@@ -270,6 +271,45 @@ impl<'a> Draft<'a> {
         self.status.message = Some(message.clone());
         self.find(Finding::yes(condition::GRANTED, "Bound", message));
         self.published(None)
+    }
+
+    /// It was approved, and begins later.
+    pub(super) fn before_its_start(
+        mut self,
+        offered: &Offered<'_>,
+        revokers: Revokers,
+        targets: &[NamespaceFacts],
+        start: Start,
+    ) -> Plan {
+        self.offer(offered, revokers, targets);
+        self.status.phase = Some(RequestPhase::Approved);
+        self.status.open = vec![];
+        let message = format!("approved; access begins at {}", time::written(start.at));
+        self.status.message = Some(message.clone());
+        self.find(Finding::yes(
+            condition::APPROVED,
+            "Approved",
+            "approved by enough people",
+        ));
+        self.find(Finding::no(condition::GRANTED, "NotStarted", message));
+        let wake = start.next_look(self.now);
+        self.published(Some(wake))
+    }
+
+    /// Nobody approved it before its start had passed for too long, or nothing ran.
+    pub(super) fn missed_its_start(self, start: Start) -> Plan {
+        let message = format!(
+            "access was to begin at {}, and did not before {}",
+            time::written(start.at),
+            time::written(start.missed)
+        );
+        self.ended(RequestPhase::Expired, "StartMissed", message)
+    }
+
+    /// Nobody decided it for as long as its policy waits.
+    pub(super) fn not_decided(self, before: DateTime<Utc>) -> Plan {
+        let message = format!("nobody decided it before {}", time::written(before));
+        self.ended(RequestPhase::Expired, "NotDecided", message)
     }
 
     /// A stage wasn't decided in time, and escalates to nobody.

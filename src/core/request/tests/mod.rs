@@ -4,6 +4,7 @@ mod life;
 mod obstacles;
 
 mod properties;
+mod start;
 
 use super::*;
 use crate::api::condition;

@@ -16,13 +16,7 @@ fn ready(observed: &mut Observed) -> &mut crate::api::AccessPolicyStatus {
 const TABLE: &[(&str, Change)] = &[
     ("RequesterMissing", |observed| observed.request.spec.requester = None),
     ("NotYetSupported", |observed| {
-        observed.request.spec.namespaces = Some(strings(&["team-a", "team-b"]))
-    }),
-    ("NotYetSupported", |observed| {
         observed.request.spec.cluster_wide = Some(true)
-    }),
-    ("NotYetSupported", |observed| {
-        observed.request.spec.start_time = Some(written(60))
     }),
     ("NotYetSupported", |observed| {
         observed.request.spec.extends = Some("grant-1".into())
