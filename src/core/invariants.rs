@@ -14,6 +14,9 @@ use crate::api::{
     time,
 };
 
+/// Within the second that the API server tells, nobody knows better than their own clock.
+const CLOCKS_DIFFER: Duration = Duration::seconds(1);
+
 /// What the API server stores at one moment.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -74,6 +77,7 @@ pub fn violated(world: &World, margin: Duration) -> Vec<String> {
         outlived(world, margin),
         unapproved(world),
         not_sealed(world),
+        too_soon(world),
         beyond_the_policy(world),
         twice(world),
         false_deadline(world),
@@ -248,6 +252,20 @@ fn not_sealed(world: &World) -> Option<String> {
     })
 }
 
+/// That nothing is bound before it was to begin. Where a clock is believed that is a little ahead of the API server's, that is as much too soon.
+fn too_soon(world: &World) -> Option<String> {
+    world.managed().find_map(|(found, uid)| {
+        let start = time::from_kubernetes(world.grant(&uid)?.spec.start_time.as_ref()?)?;
+        (world.now + CLOCKS_DIFFER < start).then(|| {
+            let (now, start) = (time::written(world.now), time::written(start));
+            format!(
+                "I2: the binding {} stands at {now}, and begins at {start}",
+                called(found)
+            )
+        })
+    })
+}
+
 /// That words are only ever added.
 fn lost_word(before: &World, after: &World) -> Option<String> {
     let (_, is) = both(&before.requests, &after.requests, |request| {
@@ -271,11 +289,8 @@ fn sealed_over_a_word(before: &World, after: &World) -> Option<String> {
             return None;
         }
         let request = name(is.metadata.name.as_ref());
-        let Some(grant) = after.grant(&GrantUid::new(&seal.uid)) else {
-            return Some(format!(
-                "I2: the request {request} was sealed for a grant that isn't there"
-            ));
-        };
+        // One that was deleted before the seal gives nobody anything: the request ends.
+        let grant = after.grant(&GrantUid::new(&seal.uid))?;
         let words = &was.spec.decisions;
         if !grant.spec.decisions.iter().all(|word| words.contains(word)) {
             return Some(format!("I2: the request {request} was sealed before it was approved"));

@@ -1,6 +1,7 @@
 //! Whom a schedule has: people who ask and decide, as far as the guards let them, and admins who delete and change things. Each thing they do is one call
 //! here, by chance, and says what it was.
 
+use chrono::{SecondsFormat, TimeDelta};
 use curfew::api::{AccessRequest, Decision, OpenStage, RequestPhase, Verdict, marks};
 use curfew::core::binding;
 use serde_json::{Value, json};
@@ -72,6 +73,7 @@ impl<'a> People<'a> {
             "namespaces": {"names": NAMESPACES},
             "maxDuration": "10m", "defaultDuration": format!("{seconds}s"), "requestTTL": format!("{}s", self.chance.between(30, 150)),
             "approval": if strict { self.chain() } else { json!({"stages": [{"name": "lead", "approvers": {"users": APPROVERS}}]}) },
+            "startTolerance": format!("{}s", self.chance.between(1, 60)),
             "deadMansSwitch": sometimes(self.chance.in_thousand(300), "BestEffort", "Required"),
             "onPolicyChange": sometimes(self.chance.in_thousand(500), "Revoke", "Keep"),
             "onRoleChange": sometimes(self.chance.in_thousand(800), "Revoke", "Keep"),
@@ -121,6 +123,14 @@ impl<'a> People<'a> {
         });
         if self.chance.in_thousand(700) {
             spec["duration"] = format!("{}s", self.chance.between(3, 90)).into();
+        }
+        if role.0 == "ClusterRole" && self.chance.in_thousand(300) {
+            spec["namespaces"] = json!(NAMESPACES);
+        }
+        if self.chance.in_thousand(200) {
+            let begins =
+                self.act(|_, now| now) + TimeDelta::seconds(i64::try_from(self.chance.between(1, 60)).unwrap());
+            spec["startTime"] = begins.to_rfc3339_opts(SecondsFormat::Secs, true).into();
         }
         self.make(Kind::AccessRequest, namespace, &name, json!({"spec": spec}));
         format!("{who} asks: {namespace}/{name}")
