@@ -21,6 +21,7 @@ mod content;
 mod course;
 mod denial;
 mod ending;
+mod examples;
 mod finalizers;
 mod foreign;
 mod guards;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         course::cases(),
         denial::cases(),
         ending::cases(),
+        examples::cases(),
         finalizers::cases(),
         foreign::cases(),
         guards::cases(),

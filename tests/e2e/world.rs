@@ -34,6 +34,8 @@ fn values() -> Value {
         grantable("ClusterRole", "e2e-planter"),
         grantable("ClusterRole", "e2e-empty"),
         grantable("ClusterRole", "e2e-missing"),
+        // That of the examples.
+        grantable("ClusterRole", "pod-reader"),
     ]})
 }
 

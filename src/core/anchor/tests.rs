@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 use crate::core::fixture::{anchor, anchor_seen, at, metadata, written};
 
@@ -45,6 +47,31 @@ fn its_job_never_makes_a_pod_and_ends_at_the_end_of_its_minute() {
     assert_eq!((spec.parallelism, spec.ttl_seconds_after_finished), (Some(0), Some(0)));
     assert_eq!(spec.active_deadline_seconds, Some(7260));
     assert_eq!(job(until(), at(8000)).spec.unwrap().active_deadline_seconds, Some(1));
+}
+
+/// What admission lets the operator make, and nothing else: the policy `curfew-anchors` says the same.
+#[test]
+fn its_job_and_its_service_are_these_to_the_letter() {
+    let marks = json!({
+        "name": "curfew-until-20270115t1001z",
+        "labels": {"curfew.dev/anchor": "true", "app.kubernetes.io/managed-by": "curfew"},
+        "annotations": {"curfew.dev/deadline": "2027-01-15T10:01:00Z"},
+    });
+    let mut owned = marks.clone();
+    owned["ownerReferences"] = json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "curfew-until-20270115t1001z", "uid": "uid-of-the-job"}]);
+    assert_eq!(
+        serde_json::to_value(job(until(), at(0))).unwrap(),
+        json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": marks, "spec": {
+            "parallelism": 0, "completions": 1, "backoffLimit": 0, "activeDeadlineSeconds": 7260, "ttlSecondsAfterFinished": 0,
+            "template": {"spec": {
+                "containers": [{"name": "never", "image": "never.invalid/run"}], "restartPolicy": "Never", "automountServiceAccountToken": false,
+            }},
+        }})
+    );
+    assert_eq!(
+        serde_json::to_value(service(until(), "uid-of-the-job")).unwrap(),
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": owned, "spec": {"type": "ClusterIP", "ports": [{"port": 9}]}})
+    );
 }
 
 fn stored() -> Job {
