@@ -347,9 +347,13 @@ pub struct Seal {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeline {
-    /// When the offer that stands was first made.
+    /// When the last offer was first made. Stages wait from then on, also when something was in the way for a moment and the same is offered again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offered: Option<Time>,
+    /// That offer's digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub offer: Option<String>,
     /// When which stage escalated, of the offer that stands.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]

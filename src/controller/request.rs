@@ -75,6 +75,9 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
 
 /// Makes the anchor of an access that begins within moments, so that it begins on time. Whether that was of use is seen then.
 async fn prepare(request: &AccessRequest, context: &Context) {
+    if context.uninstalling {
+        return;
+    }
     let now = context.now();
     let Some((start, until)) = prepares(request, now).and_then(|(start, ends)| Some((start, Until::serving(ends)?)))
     else {

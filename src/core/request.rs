@@ -23,7 +23,7 @@ use super::{grant, hazard, offer, policy};
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, Approval, DeadMansSwitch,
     EndReason, GrantPhase, GrantedPolicy, GrantedRole, OnChange, RequestPhase, RequestReference, Revokers,
-    RoleReference, time,
+    RoleReference, Timeline, time,
 };
 
 /// All that the fate of a request depends on, as it was read a moment ago.
@@ -268,11 +268,11 @@ fn words(request: &AccessRequest, now: DateTime<Utc>) -> Vec<Word<'_>> {
         .collect()
 }
 
-/// Since when this offer stands, if it does.
+/// Since when this offer stands, if it is the last that was made.
 fn offered_since(request: &AccessRequest, digest: &str) -> Option<DateTime<Utc>> {
-    let status = request.status.as_ref()?;
-    status.offer.as_ref().filter(|offer| offer.digest == digest)?;
-    time::from_kubernetes(status.timeline.as_ref()?.offered.as_ref()?)
+    let Timeline { offered, offer, .. } = request.status.as_ref()?.timeline.as_ref()?;
+    let offered = offered.as_ref().filter(|_| offer.as_deref() == Some(digest))?;
+    time::from_kubernetes(offered)
 }
 
 fn grant_spec(observed: &Observed, offered: &Offered<'_>, by: &[usize], revokers: Revokers) -> AccessGrantSpec {

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::Plan;
 use super::assess::{Offered, name_of};
 use super::start::Start;
+use super::{Plan, offered_since};
 use crate::api::condition::{self, Finding};
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessPolicy, AccessPolicySpec, AccessRequest, AccessRequestStatus, Decision,
@@ -207,8 +207,10 @@ impl<'a> Draft<'a> {
             role: _,
             offer,
         } = offered;
-        if self.is_new(offered) {
-            self.status.timeline.get_or_insert_default().offered = Some(time::to_kubernetes(self.now));
+        if offered_since(self.request, &offer.digest).is_none() {
+            let timeline = self.status.timeline.get_or_insert_default();
+            timeline.offered = Some(time::to_kubernetes(self.now));
+            timeline.offer = Some(offer.digest.clone());
         }
         self.status.policy = Some(PolicyReference {
             name: name_of(policy).to_owned(),
