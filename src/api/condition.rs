@@ -13,6 +13,8 @@ pub const HAZARDOUS: &str = "Hazardous";
 pub const ACCEPTED: &str = "Accepted";
 /// AccessRequest: enough people approved.
 pub const APPROVED: &str = "Approved";
+/// AccessRequest, AccessGrant: access was granted without anybody's approval.
+pub const BREAK_GLASS: &str = "BreakGlass";
 /// AccessRequest: a stage wasn't decided in time and opened to more approvers.
 pub const ESCALATED: &str = "Escalated";
 /// AccessRequest: access was granted (and may have ended since; see [`ENDED`]).

@@ -23,12 +23,16 @@ use super::{Decision, GoDuration, OnChange, Requester, Revokers, RoleKind, RoleR
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Ends","type":"string","jsonPath":".status.expiresAt"}"#,
     printcolumn = r#"{"name":"Why","type":"string","jsonPath":".status.end.reason"}"#,
+    printcolumn = r#"{"name":"BreakGlass","type":"boolean","jsonPath":".spec.breakGlass"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name":"Request","type":"string","priority":1,"jsonPath":".spec.request.name"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".spec.reason"}"#
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self == oldSelf").message("a grant can't be changed"))]
+#[x_kube(
+    validation = Rule::new("self == oldSelf").message("a grant can't be changed"),
+    validation = Rule::new("(self.decisions.size() > 0) != (has(self.breakGlass) && self.breakGlass)").message("a grant rests on decisions, or is break-glass")
+)]
 pub struct AccessGrantSpec {
     /// The request that led to it.
     pub request: RequestReference,
@@ -51,9 +55,12 @@ pub struct AccessGrantSpec {
     /// The digest of the offer that was approved.
     #[schemars(length(max = 64))]
     pub offer: String,
-    /// The decisions that carried it.
-    #[schemars(length(min = 1, max = 64))]
+    /// The decisions that carried it. None where the policy grants without, for emergencies.
+    #[schemars(length(max = 64))]
     pub decisions: Vec<Decision>,
+    /// Whether it was granted at once and without anybody's approval, because the policy says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub break_glass: bool,
     /// Who, besides the requester, may revoke it.
     pub revokers: Revokers,
     /// The requester's reason.
@@ -213,7 +220,7 @@ pub struct AccessGrantStatus {
     /// Why and when it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
-    /// `Bound`, `Ended`, `DeadMansSwitch` (whether access would end without the operator), `StreamsMayOutlive` (whether the role allows streams that
+    /// `Bound`, `Ended`, `BreakGlass` (granted without anybody's approval), `DeadMansSwitch` (whether access would end without the operator), `StreamsMayOutlive` (whether the role allows streams that
     /// Kubernetes doesn't cut when access ends), `Overdue` (what keeps a binding from being deleted).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

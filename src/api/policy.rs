@@ -159,7 +159,8 @@ pub struct Approval {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub stages: Vec<Stage>,
-    /// Access at once and without approval, for emergencies; loud, and only with a reason. Not supported yet: such a policy is not Ready.
+    /// Access at once and without anybody's approval, for emergencies: `breakGlass: {}`. Only with a reason, only for a request that names this policy, and
+    /// marked as such everywhere: the condition `BreakGlass`, a Warning event, a metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub break_glass: Option<BreakGlass>,
 }

@@ -155,7 +155,7 @@ pub struct AccessRequestStatus {
     /// What is to be known now, in one sentence: who is to act next, or how it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// `Accepted`: whether there is an offer to decide on, or why not and who could change that. `Approved`, `Escalated`, `Granted`, `Ended`.
+    /// `Accepted`: whether there is an offer to decide on, or why not and who could change that. `Approved`, `BreakGlass`, `Escalated`, `Granted`, `Ended`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

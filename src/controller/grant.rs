@@ -209,7 +209,7 @@ async fn bind_all(grant: &AccessGrant, targets: &[Target], context: &Context) ->
         None => {
             let _turn = context.precedence.telling().await;
             publish(context, grant, status).await?;
-            context.metrics.granted(now - created(grant));
+            context.metrics.granted(now - created(grant), grant.spec.break_glass);
             Ok(context.at(deadline(grant)))
         }
     }

@@ -403,6 +403,13 @@ pub fn active(grant: &AccessGrant, made: Vec<BoundBinding>, now: DateTime<Utc>) 
         format!("access until {}", time::written(deadline(grant))),
     ));
     find(dead_mans_switch(&grant.spec));
+    if grant.spec.break_glass {
+        find(Finding::yes(
+            condition::BREAK_GLASS,
+            "NobodyApproved",
+            "granted at once and without anybody's approval, as its policy allows",
+        ));
+    }
     if grant.spec.streams_may_outlive {
         let message = "the role allows streams (watch, followed logs, exec, port-forward); Kubernetes doesn't cut those that are open when access ends";
         find(Finding::yes(

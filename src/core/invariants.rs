@@ -163,6 +163,9 @@ fn uncarried(world: &World, spec: &AccessGrantSpec) -> Option<String> {
     let stages = policy
         .and_then(|policy| policy.spec.approval.as_ref())
         .map(|approval| &approval.stages[..]);
+    if spec.break_glass {
+        return not_broken(policy, spec);
+    }
     let required = stages.map_or(1, |stages| {
         stages
             .iter()
@@ -189,6 +192,21 @@ fn uncarried(world: &World, spec: &AccessGrantSpec) -> Option<String> {
         }
     });
     wrong.or_else(|| unmet(stages.unwrap_or_default(), &spec.decisions))
+}
+
+/// Why nobody may have access without anybody's word under this policy.
+fn not_broken(policy: Option<&AccessPolicy>, spec: &AccessGrantSpec) -> Option<String> {
+    let says_so = policy.is_none_or(|policy| {
+        let approval = policy.spec.approval.as_ref();
+        approval.is_some_and(|approval| approval.break_glass.is_some() && approval.stages.is_empty())
+    });
+    let has_reason = spec.reason.as_ref().is_some_and(|reason| !reason.trim().is_empty());
+    match (says_so, has_reason, spec.decisions.is_empty()) {
+        (true, true, true) => None,
+        (false, _, _) => Some("rests on nobody's word, and its policy takes some".to_owned()),
+        (true, false, _) => Some("rests on nobody's word, and on no reason".to_owned()),
+        (true, true, false) => Some("is break-glass, and rests on words".to_owned()),
+    }
 }
 
 /// Some stages for which there are not enough people: as many as are required for each set of stages means that all are met by different people.

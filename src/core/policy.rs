@@ -146,7 +146,7 @@ fn unsupported(spec: &AccessPolicySpec) -> Vec<Obstacle> {
         default_duration: _,
         request_ttl: _,
         reason: _,
-        approval,
+        approval: _,
         require_code: _,
         require_direct: _,
         limits,
@@ -159,19 +159,12 @@ fn unsupported(spec: &AccessPolicySpec) -> Vec<Obstacle> {
         max_total_duration,
         review,
     } = spec;
-    let no_approval = Approval::default();
-    let Approval {
-        order: _,
-        stages: _,
-        break_glass,
-    } = approval.as_ref().unwrap_or(&no_approval);
     [
         (*cluster_wide, "clusterWide"),
         (limits.is_some(), "limits"),
         (retention.is_some(), "retention"),
         (max_total_duration.is_some(), "maxTotalDuration"),
         (review.is_some(), "review"),
-        (break_glass.is_some(), "approval.breakGlass"),
     ]
     .into_iter()
     .filter(|(set, _)| *set)
@@ -515,7 +508,7 @@ fn offers_namespace(policy: &AccessPolicySpec, namespace: &NamespaceFacts) -> bo
 pub fn out_of_bounds(policy: &AccessPolicySpec, spec: &AccessRequestSpec) -> Option<Obstacle> {
     duration(policy, spec)
         .err()
-        .or_else(|| flaw_of_reason(policy.reason.as_ref()?, spec.reason.as_deref()))
+        .or_else(|| flaw_of_reason(&reason_rule(policy), spec.reason.as_deref()))
 }
 
 /// How long access will last: what the request says, or the policy's default; never more than the policy's maximum.
@@ -563,6 +556,28 @@ pub fn start_tolerance(policy: Option<&AccessPolicySpec>) -> Duration {
         .and_then(|policy| policy.start_tolerance.as_ref())
         .and_then(|tolerance| tolerance.parse().ok())
         .unwrap_or(DEFAULT_START_TOLERANCE)
+}
+
+/// What a reason must be like. Whoever breaks the glass says why.
+fn reason_rule(policy: &AccessPolicySpec) -> ReasonRule {
+    let rule = policy.reason.clone().unwrap_or_default();
+    ReasonRule {
+        required: rule.required || is_break_glass(policy),
+        ..rule
+    }
+}
+
+/// Whether the policy grants at once and without anybody's word: where that is written out, and nothing else.
+pub fn is_break_glass(policy: &AccessPolicySpec) -> bool {
+    let Some(Approval {
+        order: _,
+        stages,
+        break_glass,
+    }) = &policy.approval
+    else {
+        return false;
+    };
+    stages.is_empty() && break_glass.is_some()
 }
 
 fn flaw_of_reason(rule: &ReasonRule, reason: Option<&str>) -> Option<Obstacle> {

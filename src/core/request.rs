@@ -314,6 +314,7 @@ fn grant_spec(observed: &Observed, offered: &Offered<'_>, by: &[usize], revokers
             .iter()
             .filter_map(|place| request.spec.decisions.get(*place).cloned())
             .collect(),
+        break_glass: policy::is_break_glass(&policy.spec),
         revokers,
         reason: request.spec.reason.clone(),
         anchor: None,

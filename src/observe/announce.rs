@@ -85,6 +85,7 @@ pub fn announcements(before: &AccessRequestStatus, after: &AccessRequestStatus) 
     for (kind, warns) in [
         (condition::ACCEPTED, false),
         (condition::APPROVED, false),
+        (condition::BREAK_GLASS, false),
         (condition::ESCALATED, false),
         (condition::GRANTED, false),
         (condition::ENDED, true),
@@ -102,6 +103,7 @@ pub fn announcements(before: &AccessRequestStatus, after: &AccessRequestStatus) 
         let is_noise = kind == condition::APPROVED && new.status != "True";
         if is_news && !is_noise {
             let warning = (warns && after.phase == Some(RequestPhase::Failed))
+                || kind == condition::BREAK_GLASS
                 || (kind == condition::ACCEPTED && new.status != "True");
             told.push(Announcement {
                 warning,

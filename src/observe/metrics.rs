@@ -50,6 +50,7 @@ struct Stopped {
 pub struct Metrics {
     registry: Registry,
     granted: Counter,
+    broken: Counter,
     ended: Family<Ended, Counter>,
     closed: Family<Closed, Counter>,
     bind_seconds: Histogram,
@@ -74,6 +75,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("curfew");
         let this = Self {
             granted: Counter::default(),
+            broken: Counter::default(),
             ended: Family::default(),
             closed: Family::default(),
             bind_seconds: Histogram::new(SECONDS),
@@ -92,6 +94,11 @@ impl Metrics {
             registry: Registry::default(),
         };
         registry.register("grants", "Accesses given", this.granted.clone());
+        registry.register(
+            "break_glass_grants",
+            "Accesses given without anybody's approval",
+            this.broken.clone(),
+        );
         registry.register("grants_ended", "Accesses ended, by reason", this.ended.clone());
         registry.register(
             "requests_ended",
@@ -152,8 +159,11 @@ impl Metrics {
 
 impl Metrics {
     /// An access was given, so long after its grant was created.
-    pub fn granted(&self, delay: chrono::Duration) {
+    pub fn granted(&self, delay: chrono::Duration, break_glass: bool) {
         self.granted.inc();
+        if break_glass {
+            self.broken.inc();
+        }
         self.bind_seconds.observe(seconds(delay));
     }
 

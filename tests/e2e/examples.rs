@@ -72,6 +72,6 @@ async fn each_example_is_applied_as_it_is_and_does_what_it_says(scene: Scene) {
                 .and_then(|request| request.status.as_ref())
                 .is_some_and(|status| status.offer.is_some())
         };
-        watched(all, &name(&file), "an offer", offered).await;
+        watched(all, &name(&file), "an offer, or access", offered).await;
     }
 }

@@ -15,6 +15,7 @@ mod anchor;
 mod anchor_overdue;
 mod anchor_refused;
 mod boundary;
+mod break_glass;
 mod chains;
 mod clocks;
 mod content;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         anchor_overdue::cases(),
         anchor_refused::cases(),
         boundary::cases(),
+        break_glass::cases(),
         chains::cases(),
         clocks::cases(),
         content::cases(),

@@ -99,12 +99,6 @@ fn what_is_not_supported_yet_makes_a_policy_not_ready_and_is_named() {
         ("retention", |spec| spec.retention = Some(lasting("24h"))),
         ("maxTotalDuration", |spec| spec.max_total_duration = Some(lasting("8h"))),
         ("review", |spec| spec.review = Some(Review::default())),
-        ("breakGlass", |spec| {
-            spec.approval = Some(Approval {
-                break_glass: Some(BreakGlass {}),
-                ..Approval::default()
-            });
-        }),
     ];
     for (what, change) in table {
         let flaws = flaws(&changed(*change), &[]);
@@ -120,7 +114,7 @@ fn what_is_not_supported_yet_makes_a_policy_not_ready_and_is_named() {
 #[test]
 fn stages_and_break_glass_together_are_ambiguous() {
     let spec = changed(|spec| spec.approval.as_mut().unwrap().break_glass = Some(BreakGlass {}));
-    assert_eq!(reasons(&spec, &[]), ["NotYetSupported", "ApprovalAmbiguous"]);
+    assert_eq!(reasons(&spec, &[]), ["ApprovalAmbiguous"]);
 }
 
 /// A chain of these stages.

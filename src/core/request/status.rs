@@ -253,11 +253,22 @@ impl<'a> Draft<'a> {
         self.status.expires_at = Some(time::to_kubernetes(grant::deadline(grant)));
         self.status.timeline.get_or_insert_default().granted = grant.metadata.creation_timestamp.clone();
         self.status.message = Some("approved; access is being set up".into());
-        self.find(Finding::yes(
-            condition::APPROVED,
-            "Approved",
-            format!("approved by {}", by.join(", ")),
-        ));
+        if grant.spec.break_glass {
+            let who = &grant.spec.requester.username;
+            let why = grant.spec.reason.as_deref().unwrap_or_default();
+            self.find(Finding::yes(
+                condition::BREAK_GLASS,
+                "NobodyApproved",
+                format!(
+                    "{who:?} has access without anybody's approval, as the policy allows; the reason given is {why:?}"
+                ),
+            ));
+        }
+        let carried = match by.as_slice() {
+            [] => "the policy takes nobody's approval".to_owned(),
+            some => format!("approved by {}", some.join(", ")),
+        };
+        self.find(Finding::yes(condition::APPROVED, "Approved", carried));
         self.published(None)
     }
 

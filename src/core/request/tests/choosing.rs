@@ -72,9 +72,26 @@ fn break_glass_is_never_chosen_for_a_request_that_names_no_policy() {
 }
 
 #[test]
-fn break_glass_that_is_named_is_not_granted_yet_whatever_its_status_says() {
-    let observed = naming(with_policies(vec![break_glass("emergency")]), "emergency");
-    assert_eq!(blocked(&observed), "PolicyNotReady");
+fn break_glass_that_is_named_is_granted_at_once_with_a_reason_and_says_so() {
+    let mut observed = naming(with_policies(vec![break_glass("emergency")]), "emergency");
+    let reason = observed.request.spec.reason.take();
+    assert_eq!(blocked(&observed), "ReasonMissing");
+    observed.request.spec.reason = Some("  ".into());
+    assert_eq!(blocked(&observed), "ReasonMissing");
+    observed.request.spec.reason = reason.or_else(|| Some("everything burns".into()));
+    let Plan::Grant { spec, .. } = decide(&observed, at(1)) else {
+        panic!("it is granted at once")
+    };
+    assert!(spec.break_glass && spec.decisions.is_empty());
+    observed.guards.in_force = false;
+    assert!(
+        !matches!(decide(&observed, at(1)), Plan::Grant { .. }),
+        "a guard is away"
+    );
+}
+
+#[test]
+fn a_policy_that_has_both_stages_and_break_glass_grants_nothing() {
     let ambiguous = changed("standard", |policy| {
         policy.spec.approval.as_mut().unwrap().break_glass = Some(BreakGlass {});
     });
