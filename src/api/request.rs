@@ -274,7 +274,8 @@ pub struct OpenStage {
     /// For how many more it waits. 0 where it is met, and another approval in it would free somebody's for a stage that isn't.
     pub missing: i32,
     /// Since when it waits.
-    pub since: Time,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
     /// When it escalates or, where it escalates to nobody, ends the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,

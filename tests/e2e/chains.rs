@@ -142,7 +142,7 @@ async fn case_61_a_stage_that_times_out_opens_to_more_approvers_once_and_says_si
     let waiting = open(&asked).remove(0);
     let until = waiting.until.unwrap();
     assert_eq!(
-        until.0.duration_since(waiting.since.0),
+        until.0.duration_since(waiting.since.unwrap().0),
         SignedDuration::from_secs(5),
         "says until when"
     );

@@ -49,6 +49,9 @@ impl<'a> People<'a> {
             let spec = people.policy(policy == "strict");
             people.make(Kind::AccessPolicy, "", policy, json!({"spec": spec}));
         }
+        let mut emergency = people.policy(false);
+        emergency["approval"] = json!({"breakGlass": {}});
+        people.make(Kind::AccessPolicy, "", "emergency", json!({"spec": emergency}));
         people
     }
 
@@ -121,6 +124,10 @@ impl<'a> People<'a> {
             "role": {"kind": role.0, "name": role.1}, "policy": POLICIES[self.chance.below(2)],
             "requester": {"username": who, "uid": "", "groups": []},
         });
+        if self.chance.in_thousand(100) {
+            spec["policy"] = "emergency".into();
+            spec["reason"] = "it burns".into();
+        }
         if self.chance.in_thousand(700) {
             spec["duration"] = format!("{}s", self.chance.between(3, 90)).into();
         }

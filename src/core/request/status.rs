@@ -430,7 +430,7 @@ fn open_stage(stage: &Stage, open: &Open) -> OpenStage {
         stage: name.clone(),
         required: policy::required(stage),
         missing: i32::try_from(*missing).unwrap_or(i32::MAX),
-        since: time::to_kubernetes(*since),
+        since: Some(time::to_kubernetes(*since)),
         until: until.map(time::to_kubernetes),
         escalated: escalated.map(time::to_kubernetes),
         users: once(users),

@@ -50,6 +50,19 @@ fn what_is_asked() -> Vec<Attempt> {
         );
     }
     all.push(asks("one may ask for no duration".into(), json!({"duration": null})).accepted());
+    all.push(
+        asks(
+            "one may ask for two namespaces".into(),
+            json!({"namespaces": ["a", "b"]}),
+        )
+        .accepted(),
+    );
+    for names in [json!(["a", "a"]), json!(["a", "b", "a"])] {
+        all.push(
+            asks(format!("nobody asks for {names}"), json!({"namespaces": names}))
+                .refused("each namespace is named once"),
+        );
+    }
     all
 }
 
@@ -141,6 +154,7 @@ fn decisions_are_added_alone() -> Vec<Attempt> {
 
 pub fn of_records() -> Vec<Attempt> {
     let mut all = policies();
+    all.extend(chains());
     for text in NO_DURATIONS {
         let mut object = grant("new");
         object["spec"]["duration"] = json!(text);
@@ -150,6 +164,7 @@ pub fn of_records() -> Vec<Attempt> {
                 .refused(DURATION),
         );
     }
+    all.extend(words_or_none());
     let edits = [
         json!({"duration": "8h"}),
         json!({"subject": {"name": "mallory"}}),
@@ -173,6 +188,70 @@ pub fn of_records() -> Vec<Attempt> {
             .accepted(),
     );
     all
+}
+
+/// A grant rests on words, or its policy takes none.
+fn words_or_none() -> Vec<Attempt> {
+    let makes = |told: &str, decisions: Value, break_glass: Value| {
+        let mut object = grant("new");
+        object["spec"]["decisions"] = decisions;
+        merge(&mut object["spec"], json!({"breakGlass": break_glass}));
+        attempt(told, &Who::operator()).creates(object)
+    };
+    let words = || json!([approval("bob", DIGEST)]);
+    let why = "a grant rests on decisions, or is break-glass";
+    vec![
+        makes("a grant rests on words", words(), json!(false)).accepted(),
+        makes("a grant that is break-glass rests on none", json!([]), json!(true)).accepted(),
+        makes("no grant rests on nothing", json!([]), Value::Null).refused(why),
+        makes("no grant rests on nothing, whatever it says", json!([]), json!(false)).refused(why),
+        makes("no grant is both", words(), json!(true)).refused(why),
+    ]
+}
+
+/// What a policy may say of its stages.
+fn chains() -> Vec<Attempt> {
+    let writes = |told: &str, approval: Value| {
+        let mut object = policy("new");
+        object["spec"]["approval"] = approval;
+        attempt(told, &Who::admin()).creates(object)
+    };
+    let stage = |name: &str| json!({"name": name, "approvers": {"groups": ["sre"]}});
+    let with = |fields: Value| {
+        let mut stage = stage("lead");
+        merge(&mut stage, fields);
+        json!({"stages": [stage]})
+    };
+    let once = "each stage needs a name of its own";
+    vec![
+        writes("a policy takes no approval", json!({"breakGlass": {}})).accepted(),
+        writes(
+            "a policy has two stages",
+            json!({"stages": [stage("lead"), stage("security")]}),
+        )
+        .accepted(),
+        writes(
+            "no two stages have one name",
+            json!({"stages": [stage("lead"), stage("lead")]}),
+        )
+        .refused(once),
+        writes(
+            "no two stages of three have one name",
+            json!({"stages": [stage("lead"), stage("security"), stage("lead")]}),
+        )
+        .refused(once),
+        writes(
+            "a stage escalates",
+            with(json!({"timeout": "1h", "escalateTo": {"users": ["eve"]}})),
+        )
+        .accepted(),
+        writes("a stage times out", with(json!({"timeout": "1h"}))).accepted(),
+        writes(
+            "no stage escalates at no time",
+            with(json!({"escalateTo": {"users": ["eve"]}})),
+        )
+        .refused("escalateTo goes with a timeout: it says when"),
+    ]
 }
 
 /// A policy's spec, with this text at one of its places.
@@ -207,8 +286,7 @@ fn policies() -> Vec<Attempt> {
             |name| json!({"approval": {"stages": [{"name": "lead", "approvers": {"users": ["bob", name]}}]}}),
         ),
         ("escalateTo", |name| {
-            let stage =
-                json!({"name": "lead", "approvers": {"groups": ["sre"]}, "escalateTo": {"users": ["bob", name]}});
+            let stage = json!({"name": "lead", "approvers": {"groups": ["sre"]}, "timeout": "1h", "escalateTo": {"users": ["bob", name]}});
             json!({"approval": {"stages": [stage]}})
         }),
         (

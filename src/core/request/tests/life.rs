@@ -25,7 +25,7 @@ fn a_new_request_is_offered_and_says_who_can_approve_and_how() {
         users,
         groups,
     } = &status.open[0];
-    assert_eq!((since, until, escalated), (&written(1), &None, &None));
+    assert_eq!((since, until, escalated), (&Some(written(1)), &None, &None));
     assert_eq!((stage.as_str(), *required, *missing), ("lead", 1, 1));
     assert_eq!(*users, ["bob", "carol", "system:serviceaccount:ci:approver"]);
     assert_eq!(*groups, ["sre"]);

@@ -121,7 +121,7 @@ fn what_was_in_the_way_for_a_moment_begins_no_stage_anew() {
     back.role = escalated.role.clone();
     let again = stepped(back, 80);
     let open = &again.request.status.as_ref().unwrap().open[0];
-    assert_eq!((&open.since, &open.escalated), (&written(1), &Some(written(61))));
+    assert_eq!((&open.since, &open.escalated), (&Some(written(1)), &Some(written(61))));
     assert!(matches!(
         decide(&said(again, &[approve("eve", &digest)]), at(81)),
         Plan::Grant { .. }
