@@ -16,6 +16,8 @@ use crate::api::{
     InvalidDuration, Namespaces, Order, People, ReasonRule, Requester, RoleKind, RoleReference, Stage,
 };
 
+/// So many approvals a request has room for, says the admission policy `curfew-decisions`: the rest is kept for denials and revocations.
+const MOST_APPROVALS: i64 = 48;
 /// So many stages there are at most, says the schema.
 pub const MOST_STAGES: usize = 8;
 /// How long a request may wait when its policy says nothing.
@@ -282,9 +284,19 @@ fn flaws_of_chain(stages: &[Stage]) -> Vec<Obstacle> {
         ));
     }
     if flaws.is_empty() {
-        flaws.extend(never_met(stages));
+        flaws.extend(too_many(stages).or_else(|| never_met(stages)));
     }
     flaws
+}
+
+/// Why a chain can never be met: a request can't hold so many approvals.
+fn too_many(stages: &[Stage]) -> Option<Obstacle> {
+    let required: i64 = stages.iter().map(|stage| i64::from(required(stage))).sum();
+    (required > MOST_APPROVALS).then(|| {
+        let message =
+            format!("the stages require {required} approvals together, and a request has room for {MOST_APPROVALS}");
+        Obstacle::new("NeverMet", message)
+    })
 }
 
 /// Why a chain can never be met: it requires more different people than it names, and no group that could have more.

@@ -93,7 +93,10 @@ type Spoil<K> = (&'static str, fn(&mut K));
 
 #[test]
 fn a_job_that_would_not_be_gone_in_time_is_broken_however_that_was_done() {
-    let spoilt: [Spoil<Job>; 10] = [
+    let spoilt: [Spoil<Job>; 11] = [
+        ("owned", |job| {
+            job.metadata.owner_references = Some(vec![owner("v1", "ConfigMap", "x".into(), "uid-of-x")]);
+        }),
         ("suspended", |job| job.spec.as_mut().unwrap().suspend = Some(true)),
         ("extended", |job| {
             job.spec.as_mut().unwrap().active_deadline_seconds = Some(8000)

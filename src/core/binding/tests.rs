@@ -26,6 +26,30 @@ fn other_owner() -> OwnerReference {
 }
 
 #[test]
+fn a_binding_without_an_anchor_hangs_on_its_grant() {
+    let mut grant = grant_observed().grant;
+    grant.spec.anchor = None;
+    let owners = stored_binding(&grant).metadata.owner_references.unwrap();
+    let OwnerReference {
+        api_version,
+        kind,
+        name,
+        uid: owner,
+        controller,
+        block_owner_deletion,
+    } = &owners[0];
+    assert_eq!(
+        (api_version.as_str(), kind.as_str()),
+        ("curfew.dev/v1alpha1", "AccessGrant")
+    );
+    assert_eq!(
+        (name, owner),
+        (grant.metadata.name.as_ref().unwrap(), &uid().to_string())
+    );
+    assert_eq!((owners.len(), controller, block_owner_deletion), (1, &None, &None));
+}
+
+#[test]
 fn a_binding_gives_one_role_to_one_user_in_one_namespace_and_says_until_when() {
     let RoleBinding {
         metadata,

@@ -176,6 +176,22 @@ fn a_chain_that_its_people_can_never_meet_says_in_which_stages() {
 }
 
 #[test]
+fn a_chain_that_requires_more_approvals_than_a_request_holds_is_never_met() {
+    let of = |required: i32, place: usize| Stage {
+        approvers: People {
+            groups: strings(&["sre"]),
+            ..People::default()
+        },
+        ..named(&format!("stage-{place}"), &[], required)
+    };
+    let three = |required| (0..3).map(|place| of(required, place)).collect::<Vec<_>>();
+    assert_eq!(reasons(&chain(three(16)), &[]), [""; 0]);
+    let too_many = chain([three(16), vec![of(1, 3)]].concat());
+    assert_eq!(reasons(&too_many, &[]), ["NeverMet"]);
+    assert!(flaws(&too_many, &[])[0].message.contains("49 approvals together"));
+}
+
+#[test]
 fn what_is_wrong_with_a_stage_is_named() {
     let table: [(&str, &str, Stage); 4] = [
         ("StageNamedTwice", "\"lead\"", named("lead", &["dave"], 1)),
