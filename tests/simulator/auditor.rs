@@ -16,6 +16,8 @@ use serde::de::DeserializeOwned;
 
 use crate::apiserver::{Change, Kind, Object, Who};
 
+/// From what a replica read to what it did about it: the time limit of a call, and a bit.
+const UNDER_WAY: TimeDelta = TimeDelta::seconds(12);
 /// A replica that nothing hinders has ended what is due after so long.
 const PROMPT: TimeDelta = TimeDelta::seconds(2);
 /// So long after its deadline kube-controller-manager has taken a binding away by itself, if nothing hinders it: a minute, the anchor's margins, and a bit.
@@ -41,6 +43,8 @@ pub struct Auditor {
     open: BTreeMap<String, DateTime<Utc>>,
     /// The uids of what replicas made.
     made: BTreeSet<String>,
+    /// Bindings that bore all of Curfew's marks, by uid, and until when.
+    marked: BTreeMap<String, DateTime<Utc>>,
     /// Words that nobody attested.
     planted: Vec<(String, Decision)>,
     /// What was wrong.
@@ -85,6 +89,7 @@ impl Auditor {
             unsettled: now,
             open: BTreeMap::new(),
             made: BTreeSet::new(),
+            marked: BTreeMap::new(),
             planted: vec![],
             wrong: vec![],
             seen: Seen::default(),
@@ -144,13 +149,38 @@ impl Auditor {
         self.seen.count(&before, &after);
         let mut wrong = violated(&after, LONG);
         wrong.extend(violated_by(&before, &after));
-        if matches!(who, Who::Replica(_)) && !self.is_made_by_a_replica(change) {
+        self.bore_marks(change, now);
+        if matches!(who, Who::Replica(_))
+            && !self.is_made_by_a_replica(change)
+            && !self.bore_marks_just_now(change, now)
+        {
             wrong.extend(touched(&before, &after));
         }
         wrong.extend(self.rests_on_planted(&before, &after));
         self.wrong
             .extend(wrong.into_iter().map(|wrong| format!("{who:?}: {wrong}")));
         self.late(now);
+    }
+
+    /// Until when a binding bore all of Curfew's marks, whoever wrote them.
+    fn bore_marks(&mut self, change: &Change, now: DateTime<Utc>) {
+        let binding = change.before.as_ref().filter(|_| change.key.kind == Kind::RoleBinding);
+        if let Some(binding) = binding
+            && binding::marked(&typed(binding)).is_some()
+            && let Some(uid) = binding["metadata"]["uid"].as_str()
+        {
+            self.marked.insert(uid.to_owned(), now);
+        }
+    }
+
+    /// Whether a binding bore all marks a moment ago, when a replica may have read it: what it then deletes by its uid was Curfew's to delete.
+    fn bore_marks_just_now(&self, change: &Change, now: DateTime<Utc>) -> bool {
+        let uid = change
+            .before
+            .as_ref()
+            .and_then(|before| before["metadata"]["uid"].as_str());
+        let until = uid.and_then(|uid| self.marked.get(uid));
+        until.is_some_and(|until| now - *until <= UNDER_WAY)
     }
 
     /// Whether a binding is one that a replica made: it stays Curfew's when nothing says so any more, its marks taken off and its grant deleted.
