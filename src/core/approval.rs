@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 use self::progress::Progress;
 pub use self::progress::{Open, TimedOut};
-use super::identity;
+use super::{identity, policy};
 use crate::api::{AccessPolicySpec, Approval, Decision, People, Revokers, Stage, Verdict, marks};
 
 /// The rules under which words are weighed.
@@ -152,14 +152,14 @@ fn outcome(rules: Rules<'_>, progress: &Progress<'_>, words: usize) -> Outcome {
         return Outcome::TimedOut(timed_out);
     }
     let counts = |place: &usize| progress.counts_in(*place).is_some();
-    match (rules.offer, &rules.approval.break_glass) {
+    match rules.offer {
+        None => Outcome::Waiting { open: vec![] },
         // Written out, and never by what is missing.
-        (Some(_), Some(_)) if rules.approval.stages.is_empty() => Outcome::Approved { by: vec![] },
-        (Some(_), None) if progress.is_met() => Outcome::Approved {
+        Some(_) if policy::is_break_glass(rules.approval) => Outcome::Approved { by: vec![] },
+        Some(_) if rules.approval.break_glass.is_none() && progress.is_met() => Outcome::Approved {
             by: (0..words).filter(counts).collect(),
         },
-        (Some(_), Some(_) | None) => Outcome::Waiting { open: progress.open() },
-        (None, _) => Outcome::Waiting { open: vec![] },
+        Some(_) => Outcome::Waiting { open: progress.open() },
     }
 }
 
@@ -205,7 +205,7 @@ fn approval(rules: Rules<'_>, decision: &Decision, progress: &Progress<'_>) -> R
     if rules.require_direct && !direct {
         return Err("the policy wants approvers to present a credential of their own".into());
     }
-    if let Some(TimedOut { stage: _, at: _ }) = progress.timed_out() {
+    if progress.timed_out().is_some() {
         return Err("it came after the time that there was to decide".into());
     }
     let is_let_in = |stage: &usize| lets_in(decision, &rules.approval.stages, *stage, progress);
@@ -251,13 +251,7 @@ fn lets_in(decision: &Decision, stages: &[Stage], stage: usize, progress: &Progr
 /// Whether they are an approver of this stage, by whatever let them speak: a group that they are in is one in every stage.
 fn may_count(decision: &Decision, stages: &[Stage], stage: usize, progress: &Progress<'_>) -> bool {
     let (_, approvers) = approvers(stages, stage, progress);
-    approvers.iter().any(|people| {
-        people.usernames().contains(&decision.username)
-            || decision
-                .via
-                .iter()
-                .any(|entry| identity::attests_group(entry, &decision.username, &people.groups))
-    })
+    approvers.iter().any(|people| identity::is_one_of(people, decision))
 }
 
 fn open_stages(stages: &[Stage], progress: &Progress<'_>) -> String {
@@ -308,23 +302,9 @@ fn is_revoker(revokers: &Revokers, decision: &Decision) -> bool {
 /// Who may deny and revoke under a policy: the approvers of all its stages.
 pub fn revokers(policy: &AccessPolicySpec) -> Revokers {
     let mut all = Revokers::default();
-    for Stage {
-        name: _,
-        approvers,
-        required: _,
-        timeout: _,
-        escalate_to,
-    } in policy.approval.iter().flat_map(|approval| &approval.stages)
-    {
-        for people in std::iter::once(approvers).chain(escalate_to) {
-            let People {
-                users: _,
-                groups,
-                service_accounts: _,
-            } = people;
-            all.users.extend(people.usernames());
-            all.groups.extend(groups.iter().cloned());
-        }
+    for people in policy::stages(policy).iter().flat_map(policy::everybody) {
+        all.users.extend(people.usernames());
+        all.groups.extend(people.groups.iter().cloned());
     }
     for names in [&mut all.users, &mut all.groups] {
         names.sort_unstable();

@@ -2,7 +2,7 @@
 //!
 //! Names are opaque: compared byte for byte, never trimmed or folded.
 
-use crate::api::{GrantedSubject, People, Requester, ServiceAccountReference, marks};
+use crate::api::{Decision, GrantedSubject, People, Requester, ServiceAccountReference, marks};
 
 /// What an authenticated user name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +83,15 @@ pub fn lets_in(entry: &str, place: &str, username: &str, usernames: &[String], g
     }
 }
 
+/// Whether who spoke this word is one of `people`: by name, or by a group that what let them speak attests, wherever that was.
+pub fn is_one_of(people: &People, word: &Decision) -> bool {
+    let mut entries = word.via.iter();
+    people.usernames().contains(&word.username)
+        || entries.any(|entry| attests_group(entry, &word.username, &people.groups))
+}
+
 /// Whether `entry` of a decision's `via`, in whatever place it was spoken, attests that `username` is in one of these groups.
-pub fn attests_group(entry: &str, username: &str, groups: &[String]) -> bool {
+fn attests_group(entry: &str, username: &str, groups: &[String]) -> bool {
     let group = entry.split_once('/').and_then(|(_, who)| who.strip_prefix("Group:"));
     group.is_some_and(|group| Account::counts_by_group(username) && groups.iter().any(|name| name == group))
 }

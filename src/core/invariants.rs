@@ -236,18 +236,12 @@ fn unmet(stages: &[Stage], words: &[Decision]) -> Option<String> {
 
 /// Whether a word was spoken in this stage by somebody of it, or of those it escalates to.
 fn was_let_in(word: &Decision, stage: &Stage) -> bool {
-    let mut people = std::iter::once(&stage.approvers).chain(&stage.escalate_to);
-    people.any(|people| lets_in(word, &stage.name, &people.usernames(), &people.groups))
+    policy::everybody(stage).any(|people| lets_in(word, &stage.name, &people.usernames(), &people.groups))
 }
 
 /// Whether who spoke is one of this stage, wherever they spoke.
 fn may_count(word: &Decision, stage: &Stage) -> bool {
-    let mut people = std::iter::once(&stage.approvers).chain(&stage.escalate_to);
-    people.any(|people| {
-        let mut entries = word.via.iter();
-        people.usernames().contains(&word.username)
-            || entries.any(|entry| identity::attests_group(entry, &word.username, &people.groups))
-    })
+    policy::everybody(stage).any(|people| identity::is_one_of(people, word))
 }
 
 fn lets_in(word: &Decision, place: &str, users: &[String], groups: &[String]) -> bool {

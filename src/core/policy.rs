@@ -302,7 +302,8 @@ fn too_many(stages: &[Stage]) -> Option<Obstacle> {
 /// Why a chain can never be met: it requires more different people than it names, and no group that could have more.
 fn never_met(stages: &[Stage]) -> Option<Obstacle> {
     // Whoever is in a group counts as one of as many as are needed.
-    let closed: Vec<&Stage> = stages.iter().filter(|stage| names_no_group(stage)).collect();
+    let names_no_group = |stage: &&Stage| everybody(stage).all(|people| people.groups.is_empty());
+    let closed: Vec<&Stage> = stages.iter().filter(names_no_group).collect();
     let sets = (1_u64..1 << closed.len().min(MOST_STAGES)).map(|choice| {
         let chosen = closed
             .iter()
@@ -314,7 +315,8 @@ fn never_met(stages: &[Stage]) -> Option<Obstacle> {
     let mut failing: Vec<_> = sets
         .filter_map(|stages| {
             let required: i64 = stages.iter().map(|stage| i64::from(required(stage))).sum();
-            let mut people: Vec<_> = stages.iter().flat_map(|stage| everybody(stage)).collect();
+            let people = stages.iter().flat_map(|stage| everybody(stage));
+            let mut people: Vec<_> = people.flat_map(People::usernames).collect();
             people.sort_unstable();
             people.dedup();
             let named = i64::try_from(people.len()).unwrap_or(i64::MAX);
@@ -337,14 +339,21 @@ fn never_met(stages: &[Stage]) -> Option<Obstacle> {
     ))
 }
 
-fn names_no_group(stage: &Stage) -> bool {
-    stage.approvers.groups.is_empty() && stage.escalate_to.as_ref().is_none_or(|people| people.groups.is_empty())
+/// Whoever may ever approve in a stage: its approvers, and those it escalates to.
+pub fn everybody(stage: &Stage) -> impl Iterator<Item = &People> {
+    let Stage {
+        name: _,
+        approvers,
+        required: _,
+        timeout: _,
+        escalate_to,
+    } = stage;
+    std::iter::once(approvers).chain(escalate_to)
 }
 
-/// Whoever may ever approve in a stage, by name.
-fn everybody(stage: &Stage) -> Vec<String> {
-    let all = std::iter::once(&stage.approvers).chain(&stage.escalate_to);
-    all.flat_map(People::usernames).collect()
+/// The stages of a policy.
+pub fn stages(spec: &AccessPolicySpec) -> &[Stage] {
+    spec.approval.as_ref().map_or(&[], |approval| &approval.stages)
 }
 
 fn flaw_of_stage(stage: &Stage) -> Option<Obstacle> {
@@ -574,21 +583,18 @@ pub fn start_tolerance(policy: Option<&AccessPolicySpec>) -> Duration {
 fn reason_rule(policy: &AccessPolicySpec) -> ReasonRule {
     let rule = policy.reason.clone().unwrap_or_default();
     ReasonRule {
-        required: rule.required || is_break_glass(policy),
+        required: rule.required || policy.approval.as_ref().is_some_and(is_break_glass),
         ..rule
     }
 }
 
-/// Whether the policy grants at once and without anybody's word: where that is written out, and nothing else.
-pub fn is_break_glass(policy: &AccessPolicySpec) -> bool {
-    let Some(Approval {
+/// Whether a policy grants at once and without anybody's word: where that is written out, and nothing else.
+pub fn is_break_glass(approval: &Approval) -> bool {
+    let Approval {
         order: _,
         stages,
         break_glass,
-    }) = &policy.approval
-    else {
-        return false;
-    };
+    } = approval;
     stages.is_empty() && break_glass.is_some()
 }
 

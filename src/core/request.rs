@@ -151,10 +151,17 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
         }
         (Assessment::Offered(offered), Outcome::Approved { by }) => {
             if let Some(start) = start.filter(|start| now < start.at) {
-                return draft.before_its_start(&offered, revokers, &observed.targets, start);
+                return draft.held(
+                    &offered,
+                    revokers,
+                    &observed.targets,
+                    start.awaited(),
+                    start.next_look(now),
+                );
             }
-            if let Some(brake) = stopped(observed) {
-                return draft.braked(&offered, revokers, &observed.targets, &brake, ends);
+            if let Some(Brake { reason, message }) = stopped(observed) {
+                let brake = Obstacle::new(reason, format!("nothing is granted at present: {message}"));
+                return draft.held(&offered, revokers, &observed.targets, brake, ends);
             }
             let spec = grant_spec(observed, &offered, &by, revokers.clone());
             match &observed.grant {
@@ -314,7 +321,7 @@ fn grant_spec(observed: &Observed, offered: &Offered<'_>, by: &[usize], revokers
             .iter()
             .filter_map(|place| request.spec.decisions.get(*place).cloned())
             .collect(),
-        break_glass: policy::is_break_glass(&policy.spec),
+        break_glass: policy.spec.approval.as_ref().is_some_and(policy::is_break_glass),
         revokers,
         reason: request.spec.reason.clone(),
         anchor: None,

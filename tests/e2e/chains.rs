@@ -57,6 +57,21 @@ fn waits_in(request: &AccessRequest, stages: &[&str]) -> bool {
     waiting.map(|open| open.stage.as_str()).eq(stages.iter().copied())
 }
 
+/// Waits until this stage alone waits.
+async fn waiting_in(scene: &Scene, request: &str, stage: &str) -> AccessRequest {
+    scene
+        .request_that(request, &format!("stage {stage} waits"), |request| {
+            waits_in(request, &[stage])
+        })
+        .await
+}
+
+/// Waits until its first open stage has escalated.
+async fn has_escalated(scene: &Scene, request: &str) -> AccessRequest {
+    let is_open_to_more = |request: &AccessRequest| open(request).first().is_some_and(|open| open.escalated.is_some());
+    scene.request_that(request, "escalated", is_open_to_more).await
+}
+
 async fn case_59_the_second_stage_waits_for_the_first(scene: Scene) {
     has_chain(&scene, "Sequential").await;
     let asked = scene.asked(&scene.request("look")).await;
@@ -70,11 +85,7 @@ async fn case_59_the_second_stage_waits_for_the_first(scene: Scene) {
         )
         .await;
     scene.said(&scene.bob, "look", "approve").await;
-    let second = scene
-        .request_that("look", "the second stage waits", |request| {
-            waits_in(request, &["security"])
-        })
-        .await;
+    let second = waiting_in(&scene, "look", "security").await;
     let status = second.status.unwrap();
     let message = status.message.unwrap();
     assert!(
@@ -97,11 +108,7 @@ async fn case_60_one_person_in_both_stages_counts_once(scene: Scene) {
         .await;
     scene.asked(&scene.request("look")).await;
     scene.said(&scene.bob, "look", "approve").await;
-    scene
-        .request_that("look", "the second stage waits", |request| {
-            waits_in(request, &["security"])
-        })
-        .await;
+    waiting_in(&scene, "look", "security").await;
     scene
         .refused(&scene.bob, "look", "approve", "you have said this already")
         .await;
@@ -120,11 +127,7 @@ async fn case_60_who_counts_in_the_first_stage_is_freed_for_the_second_by_anothe
         .await;
     scene.asked(&scene.request("look")).await;
     scene.said(&scene.bob, "look", "approve").await;
-    let stuck = scene
-        .request_that("look", "the second stage waits", |request| {
-            waits_in(request, &["security"])
-        })
-        .await;
+    let stuck = waiting_in(&scene, "look", "security").await;
     let message = stuck.status.unwrap().message.unwrap();
     assert!(message.contains("another approval in \"lead\" would free"), "{message}");
     scene.said(&scene.carol, "look", "approve").await;
@@ -154,11 +157,7 @@ async fn case_61_a_stage_that_times_out_opens_to_more_approvers_once_and_says_si
             "you are not among those who may approve",
         )
         .await;
-    let escalated = scene
-        .request_that("look", "escalated", |request| {
-            open(request).first().is_some_and(|open| open.escalated.is_some())
-        })
-        .await;
+    let escalated = has_escalated(&scene, "look").await;
     let status = escalated.status.clone().unwrap();
     assert_eq!(open(&escalated)[0].escalated, Some(until.clone()));
     assert_eq!(open(&escalated)[0].until, None, "once");
@@ -174,11 +173,7 @@ async fn case_61_a_stage_that_times_out_opens_to_more_approvers_once_and_says_si
     );
     // The first approvers go on being able to.
     scene.asked(&scene.request("again")).await;
-    scene
-        .request_that("again", "escalated", |request| {
-            open(request).first().is_some_and(|open| open.escalated.is_some())
-        })
-        .await;
+    has_escalated(&scene, "again").await;
     scene.said(&scene.bob, "again", "approve").await;
     scene.active("again").await;
 }
@@ -220,9 +215,7 @@ async fn case_64_stages_side_by_side_may_be_met_in_any_order(scene: Scene) {
     let asked = scene.asked(&scene.request("look")).await;
     assert!(waits_in(&asked, &["lead", "security"]), "{:?}", asked.status);
     scene.said(&scene.carol, "look", "approve").await;
-    scene
-        .request_that("look", "the first stage waits", |request| waits_in(request, &["lead"]))
-        .await;
+    waiting_in(&scene, "look", "lead").await;
     scene.has_no_access().await;
     scene.said(&scene.bob, "look", "approve").await;
     scene.active("look").await;
@@ -261,11 +254,7 @@ async fn case_63_an_operator_that_begins_anew_in_mid_stage_goes_on_where_it_was(
     has_chain(&scene, "Sequential").await;
     scene.asked(&scene.request("look")).await;
     scene.said(&scene.bob, "look", "approve").await;
-    let before = scene
-        .request_that("look", "the second stage waits", |request| {
-            waits_in(request, &["security"])
-        })
-        .await;
+    let before = waiting_in(&scene, "look", "security").await;
     let operator = scene.world.installation.operator().unwrap();
     operator.kill().unwrap();
     scene.said(&scene.carol, "look", "approve").await;
@@ -295,11 +284,7 @@ async fn case_63_a_stage_that_timed_out_while_nothing_ran_has_escalated_at_its_t
     // Nothing can be watched while nothing runs.
     tokio::time::sleep(Duration::from_secs(5)).await;
     operator.start().await.unwrap();
-    let escalated = scene
-        .request_that("look", "escalated", |request| {
-            open(request).first().is_some_and(|open| open.escalated.is_some())
-        })
-        .await;
+    let escalated = has_escalated(&scene, "look").await;
     assert_eq!(open(&escalated)[0].escalated, Some(until), "{}", escalated.name_any());
     scene.said(&scene.carol, "look", "approve").await;
     scene.active("look").await;

@@ -2,11 +2,10 @@
 
 use proptest::prelude::*;
 
+use super::tests::{OFFER, heard, rules};
 use super::*;
 use crate::api::{BreakGlass, Order};
 use crate::core::fixture::*;
-
-const OFFER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 fn stage(name: &str, approvers: People) -> Stage {
     Stage {
@@ -47,25 +46,11 @@ fn weighed(approval: &Approval, words: &[(Decision, i64)], now: i64) -> Weighing
         ..policy_spec()
     };
     let all = revokers(&policy);
-    let rules = Rules {
-        requester: "alice",
-        approval,
-        revokers: &all,
-        offer: Some(StandingOffer {
-            digest: OFFER,
-            since: at(0),
-        }),
-        require_code: false,
-        require_direct: false,
-    };
     let words: Vec<_> = words
         .iter()
-        .map(|(decision, seconds)| Word {
-            decision,
-            first_seen: at(*seconds),
-        })
+        .map(|(decision, seconds)| heard(decision, *seconds))
         .collect();
-    weigh(rules, &words, at(now))
+    weigh(rules(approval, &all), &words, at(now))
 }
 
 /// Which stages wait, and for how many.

@@ -2,7 +2,7 @@ use super::*;
 use crate::api::ServiceAccountReference;
 use crate::core::fixture::*;
 
-const OFFER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+pub(super) const OFFER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// What these words amount to under the fixture's policy, its stage changed.
 fn weighed(change: impl Fn(&mut Rules<'_>), required: i32, words: &[Decision]) -> Weighing {
@@ -10,23 +10,28 @@ fn weighed(change: impl Fn(&mut Rules<'_>), required: i32, words: &[Decision]) -
     let mut approval = policy.approval.clone().unwrap();
     approval.stages[0].required = Some(required);
     let all = revokers(&policy);
-    let mut rules = Rules {
+    let mut rules = rules(&approval, &all);
+    change(&mut rules);
+    let words: Vec<_> = words.iter().map(|decision| heard(decision, 1)).collect();
+    weigh(rules, &words, at(1))
+}
+
+/// Alice asks; the offer stands since the beginning.
+pub(super) fn rules<'a>(approval: &'a Approval, revokers: &'a Revokers) -> Rules<'a> {
+    Rules {
         requester: "alice",
-        approval: &approval,
-        revokers: &all,
+        approval,
+        revokers,
         offer: Some(StandingOffer {
             digest: OFFER,
             since: at(0),
         }),
         require_code: false,
         require_direct: false,
-    };
-    change(&mut rules);
-    let words: Vec<_> = words.iter().map(|decision| heard(decision, 1)).collect();
-    weigh(rules, &words, at(1))
+    }
 }
 
-fn heard(decision: &Decision, seconds: i64) -> Word<'_> {
+pub(super) fn heard(decision: &Decision, seconds: i64) -> Word<'_> {
     Word {
         decision,
         first_seen: at(seconds),

@@ -7,7 +7,7 @@ use super::{Observed, created, expiry, offered_since, words};
 use crate::api::condition;
 use crate::api::{AccessPolicy, AccessRequest, AccessRequestSpec, AccessRequestStatus, RequestPhase, time};
 use crate::core::approval::Outcome;
-use crate::core::policy;
+use crate::core::policy::{self, Obstacle};
 
 /// So long before its start an access is prepared for. The anchor that it is to hang on takes a moment, seldom seconds.
 const LEAD: Duration = Duration::seconds(20);
@@ -78,6 +78,11 @@ impl Start {
         } else {
             self.missed.min(undecided)
         }
+    }
+
+    /// That it hasn't come yet.
+    pub(super) fn awaited(self) -> Obstacle {
+        Obstacle::new("NotStarted", format!("access begins at {}", time::written(self.at)))
     }
 
     /// When it is to be looked at next while it waits: to prepare, and to begin.

@@ -10,12 +10,12 @@ use super::start::Start;
 use super::{Plan, offered_since};
 use crate::api::condition::{self, Finding};
 use crate::api::{
-    AccessGrant, AccessGrantSpec, AccessPolicy, AccessPolicySpec, AccessRequest, AccessRequestStatus, Decision,
-    DecisionEffect, DecisionOutcome, Escalation, OpenStage, PolicyReference, RequestPhase, Revokers, Seal, Stage,
-    Timeline, Verdict, time,
+    AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, Decision, DecisionEffect,
+    DecisionOutcome, Escalation, OpenStage, PolicyReference, RequestPhase, Revokers, Seal, Stage, Timeline, Verdict,
+    time,
 };
 use crate::core::approval::{self, Effect, Open, Outcome, TimedOut};
-use crate::core::facts::{Brake, NamespaceFacts};
+use crate::core::facts::NamespaceFacts;
 use crate::core::policy::{self, Obstacle};
 use crate::core::{grant, offer};
 
@@ -81,14 +81,10 @@ impl<'a> Draft<'a> {
         policy: Option<&AccessPolicy>,
         escalations: &[(usize, DateTime<Utc>)],
     ) -> Self {
-        let stages = policy
-            .iter()
-            .flat_map(|policy| &policy.spec.approval)
-            .flat_map(|approval| &approval.stages);
-        let stages: Vec<_> = stages.collect();
+        let stages = policy.map_or(&[][..], |policy| policy::stages(&policy.spec));
         let escalated = escalations
             .iter()
-            .filter_map(|(place, at)| Some((*stages.get(*place)?, *at)));
+            .filter_map(|(place, at)| Some((stages.get(*place)?, *at)));
         let all: Vec<_> = escalated
             .map(|(stage, at)| Escalation {
                 stage: stage.name.clone(),
@@ -159,7 +155,7 @@ impl<'a> Draft<'a> {
         self.offer(offered, revokers, targets);
         self.status.phase = Some(RequestPhase::Pending);
         self.status.open = match outcome {
-            Outcome::Waiting { open } => open_stages(&offered.policy.spec, open),
+            Outcome::Waiting { open } => open_stages(policy::stages(&offered.policy.spec), open),
             Outcome::Approved { .. } | Outcome::TimedOut(_) | Outcome::Denied { .. } | Outcome::Revoked { .. } => {
                 vec![]
             }
@@ -174,20 +170,20 @@ impl<'a> Draft<'a> {
         self.published(Some(wake))
     }
 
-    /// It would be granted if anything were granted now. It waits as any undecided request does.
-    pub(super) fn braked(
+    /// It was approved, and something holds it up.
+    pub(super) fn held(
         mut self,
         offered: &Offered<'_>,
         revokers: Revokers,
         targets: &[NamespaceFacts],
-        brake: &Brake,
-        ttl_ends: DateTime<Utc>,
+        by: Obstacle,
+        wake: DateTime<Utc>,
     ) -> Plan {
-        let Brake { reason, message } = brake;
+        let Obstacle { reason, message } = by;
         self.offer(offered, revokers, targets);
         self.status.phase = Some(RequestPhase::Approved);
         self.status.open = vec![];
-        let message = format!("approved; nothing is granted at present: {message}");
+        let message = format!("approved; {message}");
         self.status.message = Some(message.clone());
         self.find(Finding::yes(
             condition::APPROVED,
@@ -195,7 +191,7 @@ impl<'a> Draft<'a> {
             "approved by enough people",
         ));
         self.find(Finding::no(condition::GRANTED, reason, message));
-        self.published(Some(ttl_ends))
+        self.published(Some(wake))
     }
 
     /// All that an offer says, and with it the choice of policy and namespaces.
@@ -286,29 +282,6 @@ impl<'a> Draft<'a> {
         self.published(None)
     }
 
-    /// It was approved, and begins later.
-    pub(super) fn before_its_start(
-        mut self,
-        offered: &Offered<'_>,
-        revokers: Revokers,
-        targets: &[NamespaceFacts],
-        start: Start,
-    ) -> Plan {
-        self.offer(offered, revokers, targets);
-        self.status.phase = Some(RequestPhase::Approved);
-        self.status.open = vec![];
-        let message = format!("approved; access begins at {}", time::written(start.at));
-        self.status.message = Some(message.clone());
-        self.find(Finding::yes(
-            condition::APPROVED,
-            "Approved",
-            "approved by enough people",
-        ));
-        self.find(Finding::no(condition::GRANTED, "NotStarted", message));
-        let wake = start.next_look(self.now);
-        self.published(Some(wake))
-    }
-
     /// Nobody approved it before its start had passed for too long, or nothing ran.
     pub(super) fn missed_its_start(self, start: Start) -> Plan {
         let message = format!(
@@ -327,13 +300,8 @@ impl<'a> Draft<'a> {
 
     /// A stage wasn't decided in time, and escalates to nobody.
     pub(super) fn timed_out(self, offered: &Offered<'_>, TimedOut { stage, at }: TimedOut) -> Plan {
-        let stages = offered
-            .policy
-            .spec
-            .approval
-            .iter()
-            .flat_map(|approval| &approval.stages);
-        let name = stages.map(|stage| stage.name.as_str()).nth(stage).unwrap_or_default();
+        let timed_out = policy::stages(&offered.policy.spec).get(stage);
+        let name = timed_out.map(|stage| stage.name.as_str()).unwrap_or_default();
         let message = format!("stage {name:?} was not decided before {}", time::written(at));
         self.ended(RequestPhase::Expired, "StageTimedOut", message)
     }
@@ -398,12 +366,10 @@ fn outcome(decision: &Decision, Effect { counts, reason }: Effect, first_seen: T
     }
 }
 
-fn open_stages(policy: &AccessPolicySpec, open: &[Open]) -> Vec<OpenStage> {
-    let stages: Vec<_> = policy.approval.iter().flat_map(|approval| &approval.stages).collect();
-    let open = open
-        .iter()
-        .filter_map(|open| Some(open_stage(stages.get(open.stage)?, open)));
-    open.collect()
+fn open_stages(stages: &[Stage], open: &[Open]) -> Vec<OpenStage> {
+    let open = open.iter();
+    open.filter_map(|open| Some(open_stage(stages.get(open.stage)?, open)))
+        .collect()
 }
 
 fn open_stage(stage: &Stage, open: &Open) -> OpenStage {
