@@ -125,12 +125,17 @@ struct Status {
     code: u16,
 }
 
-/// The requests that are over, in the order in which they ended. A last line that is still being written is left out.
+/// How each line begins, and what stands nowhere else: within strings its quotes are escaped.
+const BEGINNING: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/"#;
+
+/// The requests that are over, in the order in which they ended. A last line that is still being written is left out,
+/// and so is what a killed API server left of a line, to which the next one appends its own.
 pub(crate) fn parse(log: &str) -> Result<Vec<AuditEvent>> {
     let whole = log.rfind('\n').map_or("", |end| log.get(..end).unwrap_or_default());
     let mut events = Vec::new();
     for line in whole
         .lines()
+        .filter_map(|line| line.rfind(BEGINNING).and_then(|at| line.get(at..)))
         .filter(|line| line.contains(r#""stage":"ResponseComplete""#))
     {
         let raw: Raw = serde_json::from_str(line).map_err(Error::parse(format!("the audit log's line {line}")))?;
@@ -168,14 +173,14 @@ mod tests {
     fn complete_lines_of_complete_requests_are_read() {
         let line = |stage: &str| {
             format!(
-                r#"{{"kind":"Event","auditID":"1","stage":"{stage}","requestURI":"/api","verb":"create","user":{{"username":"alice","groups":["dev"]}},"objectRef":{{"resource":"pods","namespace":"a","apiVersion":"v1"}},"responseStatus":{{"metadata":{{}},"code":403}},"requestReceivedTimestamp":"2026-01-02T03:04:05.000006Z","stageTimestamp":"2026-01-02T03:04:06.000000Z","annotations":{{"authorization.k8s.io/decision":"forbid"}}}}"#
+                r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"1","stage":"{stage}","requestURI":"/api","verb":"create","user":{{"username":"alice","groups":["dev"]}},"objectRef":{{"resource":"pods","namespace":"a","apiVersion":"v1"}},"responseStatus":{{"metadata":{{}},"code":403}},"requestReceivedTimestamp":"2026-01-02T03:04:05.000006Z","stageTimestamp":"2026-01-02T03:04:06.000000Z","annotations":{{"authorization.k8s.io/decision":"forbid"}}}}"#
             )
         };
         let log = format!(
             "{}\n{}\n{}",
             line("ResponseStarted"),
             line("ResponseComplete"),
-            r#"{"stage":"ResponseComplete""#
+            r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","stage":"ResponseComplete""#
         );
         let events = parse(&log).unwrap();
         assert_eq!(events.len(), 1);
@@ -186,5 +191,13 @@ mod tests {
         );
         assert!(!event.allowed());
         assert!(event.finished > event.received);
+    }
+    #[test]
+    fn what_a_killed_api_server_left_of_a_line_is_left_out() {
+        let line = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"2","stage":"ResponseComplete","requestURI":"/api","verb":"get","user":{"username":"bob"},"requestReceivedTimestamp":"2026-01-02T03:04:05.000006Z","stageTimestamp":"2026-01-02T03:04:06.000000Z"}"#;
+        let log = format!("{}{line}\n", &line[..150]);
+        let events = parse(&log).unwrap();
+        assert_eq!(events.len(), 1);
+        assert_eq!(events[0].user.username, "bob");
     }
 }
