@@ -56,6 +56,8 @@ struct Memory {
     tried: HashMap<Until, (DateTime<Utc>, Result<GrantAnchor, NoAnchor>)>,
     /// When something last hung on an anchor, or was about to.
     used: HashMap<Until, DateTime<Utc>>,
+    /// Since when it is known that an anchor should be gone.
+    overdue: HashMap<Until, DateTime<Utc>>,
     /// Since when no anchor is trusted, and why.
     distrust: Option<(DateTime<Utc>, NoAnchor)>,
 }
@@ -148,6 +150,7 @@ impl Anchors {
                 }
                 this.memory(|memory| {
                     memory.tried.retain(|until, _| now < until.moment());
+                    memory.used.retain(|until, _| now < until.moment());
                     memory.tried.insert(until, (now, armed.clone()))
                 });
                 Ok(armed)
@@ -241,6 +244,19 @@ impl Anchors {
         self.memory(|memory| memory.used.get(&until).copied())
     }
 
+    /// This anchor should be gone, and is still there.
+    pub fn is_overdue(&self, until: Until, now: DateTime<Utc>) {
+        self.memory(|memory| {
+            memory.overdue.retain(|_, since| now < *since + DISTRUST);
+            memory.overdue.insert(until, now)
+        });
+    }
+
+    /// Since when it is known that this anchor should be gone.
+    pub fn overdue_since(&self, until: Until) -> Option<DateTime<Utc>> {
+        self.memory(|memory| memory.overdue.get(&until).copied())
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.0.jobs.state().len()
@@ -254,6 +270,7 @@ impl Anchors {
         self.memory(|memory| {
             memory.tried.remove(&until);
             memory.used.remove(&until);
+            memory.overdue.remove(&until);
         });
         let only_this = DeleteParams {
             preconditions: Some(Preconditions {

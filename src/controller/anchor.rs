@@ -34,11 +34,15 @@ pub async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Again, Ca
         anchors.remove(&job, until).await?;
         return Ok(Again::After(AGAIN));
     }
-    match upkeep(&job, until, anchors.last_used(until), now) {
+    match upkeep(&job, until, anchors.last_used(until), anchors.overdue_since(until), now) {
         Upkeep::Keep { until } => return Ok(context.at(until)),
         // Only the replica that grants knows what is about to hang on it; when another begins to grant, it looks at all.
         Upkeep::Idle if !context.leadership.leads() => return Ok(context.at(until.moment() + GRACE)),
         Upkeep::Idle => tracing::debug!(anchor = name, "nothing hangs on this anchor any more; it is deleted"),
+        Upkeep::Overdue => {
+            anchors.is_overdue(until, now);
+            return Ok(context.at(now + GRACE));
+        }
         Upkeep::Stale => {
             tracing::error!(
                 anchor = name,

@@ -21,9 +21,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures::FutureExt;
 use futures::channel::mpsc::UnboundedReceiver;
-use futures::future::{BoxFuture, Future, join_all, select_all};
+use futures::future::{BoxFuture, Future};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::runtime::reflector::ObjectRef;
@@ -144,22 +145,25 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
     });
     let working = controllers(&watches, queues, &context, &stop);
     // These don't end by themselves, and go on until what was begun is finished: it may need them.
-    let mut attending = watches.told(&desks, &health, &context.metrics);
-    attending.extend([
+    let told = watches.told(&desks, &health, &context.metrics);
+    let others = [
         Arc::clone(&guards).watch().boxed(),
         released(brakes, guards, Arc::clone(&desks)).boxed(),
         leading(leadership.beginnings(), Arc::clone(&desks)).boxed(),
         leaps(context.clock.clone(), move || desks.all()).boxed(),
         election.run().boxed(),
         sweep_of_the_start(Arc::clone(&context), || health.swept()).boxed(),
-    ]);
+    ];
+    let mut attending: FuturesUnordered<_> = told.into_iter().chain(others).collect();
     let overdue = stop.then(|()| tokio::time::sleep(LIMIT));
     tokio::select! {
         biased;
         () = together(working) => {}
-        (ended, _, _) = select_all(attending) => tracing::error!(ended, "what must not end has ended"),
+        Some(ended) = attending.next() => tracing::error!(ended, "what must not end has ended"),
         () = overdue => tracing::warn!("what was begun is not finished in time and is left"),
     }
+    // It isn't renewed any more when it is given up.
+    drop(attending);
     election.give_up().await;
 }
 
@@ -287,12 +291,14 @@ fn failed<K: Kind>(
 
 /// Until one controller ends, and then until the others have finished what they had begun.
 async fn together(running: Vec<BoxFuture<'static, &'static str>>) {
-    let (first, _, others) = select_all(running).await;
+    let mut running: FuturesUnordered<_> = running.into_iter().collect();
+    let first = running.next().await;
     tracing::info!(
         controller = first,
         "a controller has ended; the others finish what they have begun"
     );
-    if tokio::time::timeout(LIMIT, join_all(others)).await.is_err() {
+    let others = running.for_each(async |_name| {});
+    if tokio::time::timeout(LIMIT, others).await.is_err() {
         tracing::warn!("what was begun is not finished in time and is left");
     }
 }

@@ -297,17 +297,31 @@ pub enum Upkeep {
     },
     /// Nothing hangs on it, and has not for a while: take it away.
     Idle,
-    /// It should be gone by now: kube-controller-manager doesn't do its part. Take it away.
+    /// It should be gone by now, and this process learns so only now: it may have been paused or cut off, and so may kube-controller-manager. Look again
+    /// after another [`GRACE`].
+    Overdue,
+    /// It is still there: kube-controller-manager doesn't do its part. Take it away.
     Stale,
 }
 
 /// Nothing must have hung on an anchor for so long before it is taken away.
 pub const IDLE: chrono::Duration = chrono::Duration::minutes(2);
 
-/// What is to be done with the anchor of this Job. `used`: when something last hung on it or was about to, if anything ever did.
-pub fn upkeep(job: &Job, until: Until, used: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Upkeep {
+/// What is to be done with the anchor of this Job. `used`: when something last hung on it or was about to, if anything ever did. `overdue`: since when this
+/// process knows that it should be gone.
+pub fn upkeep(
+    job: &Job,
+    until: Until,
+    used: Option<DateTime<Utc>>,
+    overdue: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Upkeep {
     if until.0 + GRACE <= now {
-        return Upkeep::Stale;
+        return match overdue.map(|since| since + GRACE) {
+            None => Upkeep::Overdue,
+            Some(until) if now < until => Upkeep::Keep { until },
+            Some(_) => Upkeep::Stale,
+        };
     }
     let created = job.metadata.creation_timestamp.as_ref().and_then(time::from_kubernetes);
     let idle_at = used.max(created).unwrap_or(now) + IDLE;

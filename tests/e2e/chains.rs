@@ -22,7 +22,7 @@ pub fn cases() -> Vec<Case> {
             case_62_a_denial_by_an_approver_of_a_later_stage_ends_the_chain,
             case_64_stages_side_by_side_may_be_met_in_any_order,
             a_chain_that_can_never_be_met_is_refused_or_never_ready_and_says_why;
-        Alone [OperatorProcess]:
+        Lent [OperatorProcess]:
             case_63_an_operator_that_begins_anew_in_mid_stage_goes_on_where_it_was,
             case_63_a_stage_that_timed_out_while_nothing_ran_has_escalated_at_its_true_moment;
     ]

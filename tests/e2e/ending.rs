@@ -6,10 +6,10 @@ use curfew::api::{AccessGrant, AccessRequest, EndReason, RequestPhase, Verdict, 
 use curfew::core::grant::{deadline, name as grant_name};
 use curfew_testbed::{AuditEvent, Component};
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
+use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::jiff::SignedDuration;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
@@ -25,6 +25,7 @@ pub fn cases() -> Vec<Case> {
             case_46_a_policy_changed_during_a_grant_ends_it_where_the_policy_says_so,
             case_46_a_role_deleted_during_a_grant_ends_it_whatever_the_policy_says,
             case_49_a_namespace_deleted_during_a_grant_leaves_the_story,
+            case_49_a_namespace_made_again_under_its_name_is_another_one,
             case_50_a_request_deleted_during_its_grant_ends_it_and_the_grant_tells_the_story,
             case_50_a_finalizer_on_a_deleted_request_holds_no_access,
             case_69_after_the_end_the_objects_say_who_what_when_and_by_whose_word;
@@ -33,9 +34,10 @@ pub fn cases() -> Vec<Case> {
             rights_that_were_taken_from_the_operator_hold_up_no_end,
             with_the_definition_of_grants_deleted_no_access_is_left,
             with_the_definition_of_requests_deleted_no_access_is_left;
-        Alone [OperatorProcess, AuditLog]:
+        Lent [OperatorProcess, AuditLog]:
             case_41_stopped_across_a_deadline_everything_overdue_is_gone_before_it_says_that_it_is_ready,
-            case_43_killed_in_mid_grant_the_deadline_is_the_same_and_nothing_is_granted_again,
+            case_43_killed_in_mid_grant_the_deadline_is_the_same_and_nothing_is_granted_again;
+        Alone [OperatorProcess, AuditLog]:
             case_67_metrics_tell_of_the_end_and_nothing_but_the_lease_is_asked_for_while_nothing_changes;
     ]
 }
@@ -162,6 +164,34 @@ async fn case_49_a_namespace_deleted_during_a_grant_leaves_the_story(scene: Scen
     )
     .await;
     assert_eq!(scene.grants().get(&grant.name_any()).await.unwrap().spec, grant.spec);
+}
+
+/// The request stands in another namespace, and so outlives the one that it asks for.
+async fn case_49_a_namespace_made_again_under_its_name_is_another_one(scene: Scene) {
+    let target = format!("target-{}", scene.id);
+    let admin = scene.cluster().admin();
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": target}});
+    scene.apply(admin, &namespace).await.ok().unwrap();
+    scene
+        .has_policy(&scene.policy_with(json!({"namespaces": {"names": [target]}})))
+        .await;
+    let there = json!({"namespaces": [target], "role": {"kind": "ClusterRole", "name": "e2e-reader"}});
+    let grant = scene.granted(&scene.request_with("granted", there.clone())).await;
+    scene.asked(&scene.request_with("pending", there)).await;
+    scene
+        .kubectl(admin, &["delete", "namespace", &target])
+        .await
+        .ok()
+        .unwrap();
+    scene.apply(admin, &namespace).await.ok().unwrap();
+
+    let ended = scene.grant_ended(&grant).await;
+    assert_eq!(ended.status.unwrap().end.unwrap().reason, EndReason::TargetGone);
+    let failed = scene.request_in("pending", RequestPhase::Failed).await;
+    let message = failed.status.unwrap().message.unwrap();
+    assert!(message.contains("was replaced by another"), "{message}");
+    let bindings = Api::<RoleBinding>::namespaced(admin.client().unwrap(), &target);
+    assert_eq!(bindings.list(&ListParams::default()).await.unwrap().items, []);
 }
 
 async fn case_50_a_request_deleted_during_its_grant_ends_it_and_the_grant_tells_the_story(scene: Scene) {
@@ -395,6 +425,8 @@ async fn case_41_stopped_across_a_deadline_everything_overdue_is_gone_before_it_
     scene.has_no_access().await;
     assert_ended(&scene, "expires", &expires, (RequestPhase::Expired, EndReason::Expired)).await;
     scene.request_in("orphaned", RequestPhase::Revoked).await;
+    let cluster = scene.cluster();
+    cluster.start_component(Component::ControllerManager).await.unwrap();
 }
 
 /// One grant lives through it, the deadline of another comes while nothing runs, a third was deleted before.

@@ -32,7 +32,7 @@ pub fn cases() -> Vec<Case> {
         Older []:
             applying_the_same_manifest_again_changes_nothing,
             editing_a_request_is_refused_in_clear_words;
-        Alone [OperatorProcess]:
+        Lent [OperatorProcess]:
             the_operator_ends_gracefully_and_its_log_holds_no_token;
     ]
 }

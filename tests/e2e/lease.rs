@@ -16,7 +16,7 @@ use crate::world::{Case, cases};
 
 pub fn cases() -> Vec<Case> {
     cases![
-        Alone [OperatorProcess, AuditLog]:
+        Lent [OperatorProcess, AuditLog]:
             deleted_or_cleared_the_lease_is_held_again_and_each_access_is_given_once,
             two_processes_with_one_identity_give_each_access_once;
     ]

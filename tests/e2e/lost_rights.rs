@@ -15,7 +15,7 @@ use crate::world::{Case, cases};
 
 pub fn cases() -> Vec<Case> {
     cases![
-        Alone [OperatorProcess, AuditLog]:
+        Lent [OperatorProcess, AuditLog]:
             what_the_operator_may_not_delete_its_anchor_ends_or_it_when_it_may_again,
             begun_anew_without_a_right_it_says_what_it_misses_and_grants_nothing,
     ]

@@ -20,6 +20,7 @@ mod chains;
 mod clocks;
 mod content;
 mod course;
+mod credentials;
 mod denial;
 mod ending;
 mod examples;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         clocks::cases(),
         content::cases(),
         course::cases(),
+        credentials::cases(),
         denial::cases(),
         ending::cases(),
         examples::cases(),

@@ -15,9 +15,9 @@ use crate::world::{Case, cases};
 
 pub fn cases() -> Vec<Case> {
     cases![
-        Alone [AuditLog]:
+        Lent [AuditLog]:
             case_44_while_no_status_can_be_written_access_ends_on_time_and_nothing_is_granted;
-        Alone [OperatorProcess, AuditLog]:
+        Lent [OperatorProcess, AuditLog]:
             case_45_a_binding_that_cant_be_deleted_is_tried_on_and_told_of_and_delays_no_other;
     ]
 }

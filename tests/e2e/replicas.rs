@@ -19,11 +19,11 @@ use crate::world::{Case, cases};
 
 pub fn cases() -> Vec<Case> {
     cases![
-        Alone [OperatorProcess, AuditLog]:
+        Lent [OperatorProcess, AuditLog]:
             case_40_the_leader_killed_between_approval_and_binding_another_grants_and_grants_once,
             case_40_a_leader_paused_across_its_lease_grants_nothing_more_when_it_goes_on,
             case_40_while_the_leader_is_paused_the_other_replica_ends_access_on_time;
-        Alone [OperatorProcess]:
+        Lent [OperatorProcess]:
             a_lease_that_a_stranger_holds_stops_granting_and_never_an_end,
             a_lease_that_can_no_longer_be_renewed_stops_granting_and_never_an_end,
             a_leader_that_is_told_to_end_gives_the_lease_up_and_the_next_one_grants;

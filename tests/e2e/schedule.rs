@@ -16,7 +16,7 @@ pub fn cases() -> Vec<Case> {
             case_05_what_was_approved_early_begins_at_its_start_and_no_sooner,
             case_06_a_start_that_nobody_approved_in_time_is_never_made_up_for,
             a_start_is_told_with_its_time_zone_and_cant_be_changed;
-        Alone [OperatorProcess]: case_06_a_start_that_was_missed_because_nothing_ran_is_never_made_up_for;
+        Lent [OperatorProcess]: case_06_a_start_that_was_missed_because_nothing_ran_is_never_made_up_for;
     ]
 }
 

@@ -30,8 +30,8 @@ pub fn cases() -> Vec<Case> {
             case_37a_a_grant_deleted_ends_access_and_is_never_made_again,
             case_38_two_hundred_requests_approved_together_hang_on_one_anchor;
         Shipped [AuditLog]: case_37_of_an_approval_and_a_denial_one_holds;
+        Lent [OperatorProcess, AuditLog]: case_37_whatever_was_stored_before_the_operator_looks_a_no_wins;
         Alone [OperatorProcess, AuditLog]:
-            case_37_whatever_was_stored_before_the_operator_looks_a_no_wins,
             case_42_with_the_operator_dead_three_hundred_grants_end_within_the_grace;
     ]
 }

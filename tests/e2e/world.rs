@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, MutexGuard, PoisonError};
 
 use curfew::core::guard::{Mark, epoch};
 use curfew_testbed::{Capability, Cluster, InstallOptions, Installation, Kind, OperatorOptions, Options};
@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::scene::Scene;
+use crate::signs::leads;
 
 /// ClusterRoles that the operator may bind in every world. Those marked with rules exist from the start.
 const CLUSTER_ROLES: &str = r#"
@@ -48,6 +49,8 @@ pub enum Setting {
     Older,
     /// As shipped, and one test at a time: each may change guards and take them away, and they are put back before the next.
     InTurn,
+    /// A cluster that no other test uses meanwhile, and another may afterwards: what is done to operators and their Lease is undone, all else stays.
+    Lent,
     /// A cluster for a single test, which may break what it likes.
     Alone,
 }
@@ -73,7 +76,7 @@ impl World {
     async fn start(setting: Setting) -> World {
         let options = match setting {
             Setting::Older => Options::emulating("1.34"),
-            Setting::Shipped | Setting::InTurn | Setting::Alone => Options::default(),
+            Setting::Shipped | Setting::InTurn | Setting::Lent | Setting::Alone => Options::default(),
         };
         let cluster = Cluster::start(options).await.unwrap_or_else(|error| panic!("{error}"));
         let roles = cluster
@@ -200,6 +203,23 @@ impl World {
             .unwrap_or_else(|error| panic!("{error}"));
     }
 
+    /// The operator begins anew, whatever became of it, and grants; it isn't to wait for the Lease of one that was killed.
+    async fn operator_begins_anew(&self) {
+        let operator = self.installation.operator().unwrap();
+        if operator.pid().is_some() {
+            operator.kill().unwrap();
+        }
+        let give_up = ["delete", "lease", "curfew", "--ignore-not-found", "--namespace"];
+        let admin = self.cluster.admin();
+        let given_up = admin
+            .kubectl(give_up.into_iter().chain([self.installation.namespace()]))
+            .await
+            .unwrap();
+        given_up.ok().unwrap_or_else(|error| panic!("{error}"));
+        operator.start().await.unwrap_or_else(|error| panic!("{error}"));
+        crate::tools::eventually("the operator grants", async || leads(operator).await).await;
+    }
+
     /// Takes a guard's binding away and waits until the API server has stopped heeding it.
     pub async fn remove_guard(&self, name: &str) {
         let admin = self.cluster.admin();
@@ -281,6 +301,9 @@ static IN_TURN: OnceCell<World> = OnceCell::const_new();
 /// Held by the test whose turn it is.
 static TURN: Mutex<()> = Mutex::const_new(());
 
+/// Those that can be lent.
+static IDLE: std::sync::Mutex<Vec<&'static World>> = std::sync::Mutex::new(vec![]);
+
 type Run = fn(Scene) -> Pin<Box<dyn Future<Output = ()>>>;
 
 /// One promise.
@@ -309,6 +332,7 @@ impl Case {
             || (setting != Setting::Shipped && kind != Kind::Embedded);
         let shown = match setting {
             Setting::Shipped => name.to_owned(),
+            Setting::Lent => format!("{name} (on a cluster lent)"),
             Setting::Alone => format!("{name} (on a cluster of its own)"),
             Setting::Older => format!("{name} (on 1.34)"),
             Setting::InTurn => format!("{name} (in turn)"),
@@ -324,31 +348,49 @@ impl Case {
 async fn tried(setting: Setting, run: Run) {
     let _turn = match setting {
         Setting::InTurn => Some(TURN.lock().await),
-        Setting::Shipped | Setting::Older | Setting::Alone => None,
+        Setting::Shipped | Setting::Older | Setting::Lent | Setting::Alone => None,
     };
     let world = match setting {
         Setting::Shipped => SHIPPED.get_or_init(|| World::start(setting)).await,
         Setting::Older => OLDER.get_or_init(|| World::start(setting)).await,
         Setting::InTurn => IN_TURN.get_or_init(|| World::start(setting)).await,
-        // Leaked, so that a scene can hold it like the others; the testbed's watchdog ends it with this process at the latest.
-        Setting::Alone => Box::leak(Box::new(World::start(setting).await)),
+        Setting::Lent => match idle().pop() {
+            Some(world) => {
+                world.operator_begins_anew().await;
+                world
+            }
+            None => leaked(World::start(setting).await),
+        },
+        Setting::Alone => leaked(World::start(setting).await),
     };
     if setting == Setting::InTurn {
         world.put_guards_back().await;
     }
     run(Scene::new(world).await).await;
-    if setting == Setting::Alone {
-        world.cluster.stop().await;
+    match setting {
+        // One that a test failed on isn't lent again.
+        Setting::Lent => idle().push(world),
+        Setting::Alone => world.cluster.stop().await,
+        Setting::Shipped | Setting::Older | Setting::InTurn => {}
     }
+}
+
+/// So that a scene can hold it like the others; the testbed's watchdog ends it with this process at the latest.
+fn leaked(world: World) -> &'static World {
+    Box::leak(Box::new(world))
+}
+
+fn idle() -> MutexGuard<'static, Vec<&'static World>> {
+    IDLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Ends all clusters.
 pub fn end() {
     RUNTIME.block_on(async {
-        for world in [&SHIPPED, &OLDER, &IN_TURN] {
-            if let Some(world) = world.get() {
-                world.cluster.stop().await;
-            }
+        let shared = [&SHIPPED, &OLDER, &IN_TURN].into_iter().filter_map(OnceCell::get);
+        let lent = std::mem::take(&mut *idle());
+        for world in shared.chain(lent) {
+            world.cluster.stop().await;
         }
     });
 }

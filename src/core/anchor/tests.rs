@@ -220,10 +220,20 @@ fn an_address_is_trusted_only_as_the_services_own() {
 #[test]
 fn an_anchor_is_taken_away_when_nothing_has_hung_on_it_for_a_while_or_when_it_is_overdue() {
     let far = Until::serving(at(3600)).unwrap();
-    let kept = |used, now| upkeep(&stored(), far, used, at(now));
+    let kept = |used, now| upkeep(&stored(), far, used, None, at(now));
     assert_eq!(kept(None, 10), Upkeep::Keep { until: at(120) });
     assert_eq!(kept(None, 120), Upkeep::Idle);
     assert_eq!(kept(Some(at(100)), 120), Upkeep::Keep { until: at(220) });
     assert_eq!(kept(Some(at(3600)), 3689), Upkeep::Keep { until: at(3690) });
-    assert_eq!(kept(Some(at(3690)), 3690), Upkeep::Stale);
+    assert_eq!(kept(Some(at(3690)), 3690), Upkeep::Overdue);
+}
+
+#[test]
+fn an_anchor_that_should_be_gone_is_given_as_long_again_from_when_that_was_noticed() {
+    let far = Until::serving(at(3600)).unwrap();
+    // Whoever was paused until then learns of it late.
+    let kept = |now| upkeep(&stored(), far, Some(at(3600)), Some(at(4000)), at(now));
+    assert_eq!(kept(4000), Upkeep::Keep { until: at(4030) });
+    assert_eq!(kept(4029), Upkeep::Keep { until: at(4030) });
+    assert_eq!(kept(4030), Upkeep::Stale);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cluster::{Backend, lacking};
-use crate::kubeconfig::{redirected, write_private};
+use crate::kubeconfig::{changed, write_private};
 use crate::operator::{Operator, OperatorOptions};
 use crate::{Answer, Capability, Cluster, Error, Result, User, kind, kubectl};
 
@@ -208,11 +208,11 @@ impl Installation {
             .ok_or_else(|| self.no_operator())?;
         let user = self.operator_user().await?;
         let number = self.cluster.number();
-        let kubeconfig = match &options.server {
-            None => user.kubeconfig().to_path_buf(),
-            Some(server) => {
+        let kubeconfig = match (options.server.as_deref(), options.token_file.as_deref()) {
+            (None, None) => user.kubeconfig().to_path_buf(),
+            (server, token_file) => {
                 let path = self.cluster.data_dir().join(format!("operator-{number}.kubeconfig"));
-                redirected(user.kubeconfig(), server, &path)?;
+                changed(user.kubeconfig(), server, token_file, &path)?;
                 path
             }
         };

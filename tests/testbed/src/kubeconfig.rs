@@ -73,12 +73,18 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<()> {
         .map_err(Error::file("write", path))
 }
 
-/// Writes a kubeconfig with the same user, for another way to the API server.
-pub(crate) fn redirected(from: &Path, server: &str, to: &Path) -> Result<()> {
+/// Writes a kubeconfig with the same user, for another way to the API server, or with the token in a file of its own.
+pub(crate) fn changed(from: &Path, server: Option<&str>, token_file: Option<&Path>, to: &Path) -> Result<()> {
     let text = fs::read(from).map_err(Error::file("read", from))?;
     let mut config: Value = serde_json::from_slice(&text).map_err(Error::parse("the kubeconfig".to_owned()))?;
-    if let Some(cluster) = config.pointer_mut("/clusters/0/cluster") {
-        *cluster = json!({"server": server});
+    let changes = [
+        ("/clusters/0/cluster", server.map(|server| json!({"server": server}))),
+        ("/users/0/user", token_file.map(|file| json!({"tokenFile": file}))),
+    ];
+    for (place, change) in changes {
+        if let (Some(entry), Some(change)) = (config.pointer_mut(place), change) {
+            *entry = change;
+        }
     }
     write_private(to, config.to_string().as_bytes())
 }

@@ -27,6 +27,8 @@ pub struct OperatorOptions {
     pub environment: Vec<(OsString, OsString)>,
     /// Where it is to find the API server, such as a proxy in between; without it, where the API server is.
     pub server: Option<String>,
+    /// Where it finds its token, as in a pod, where it is renewed; without it the token stands in its kubeconfig.
+    pub token_file: Option<PathBuf>,
     /// What it is called; without it a name that no other replica has.
     pub identity: Option<String>,
     /// By how many seconds its machine's clock is ahead, or behind if negative.
@@ -43,6 +45,7 @@ impl OperatorOptions {
             arguments: Vec::new(),
             environment: Vec::new(),
             server: None,
+            token_file: None,
             identity: None,
             clock_ahead: 0,
             ready_within: Duration::from_secs(60),
@@ -62,6 +65,12 @@ impl OperatorOptions {
     /// Another way to the API server. The operator's token goes there.
     pub fn server(mut self, server: impl Into<String>) -> Self {
         self.server = Some(server.into());
+        self
+    }
+
+    /// A file that holds its token, and another later.
+    pub fn token_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.token_file = Some(file.into());
         self
     }
 
