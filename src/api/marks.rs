@@ -8,6 +8,8 @@ pub const DECISION: &str = "curfew.dev/decision";
 pub const COMMENT: &str = "curfew.dev/comment";
 /// Label on every binding that Curfew made: the uid of its AccessGrant.
 pub const GRANT_UID: &str = "curfew.dev/grant-uid";
+/// Label on every AccessGrant: a digest of the requester's user name, by which grants of one requester are found.
+pub const REQUESTER: &str = "curfew.dev/requester";
 /// Annotation on every binding: the name of its AccessGrant.
 pub const GRANT: &str = "curfew.dev/grant";
 /// Annotation on every binding: the moment at which it must be gone, RFC 3339 in UTC.

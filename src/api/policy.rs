@@ -57,7 +57,7 @@ pub struct AccessPolicySpec {
     /// gives a credential id; client certificates and service account tokens do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_direct: bool,
-    /// How much one requester may have at once. Not supported yet: a policy that sets it is not Ready.
+    /// How much one requester may have at once under this policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
     /// How long ended requests and grants are kept. Not supported yet: a policy that sets it is not Ready; nothing is removed.
@@ -206,11 +206,12 @@ pub struct BreakGlass {}
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
-    /// How many active grants.
+    /// How many active grants. A request that is approved beyond that waits, as `Granted` False `TooManyActive`, until one of them ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub active_per_requester: Option<i32>,
-    /// How many undecided requests.
+    /// How many undecided requests. One beyond that isn't offered to approvers, as `Accepted` False `TooManyPending`, until one of them is decided, granted
+    /// or withdrawn. What is approved and waits counts as undecided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub pending_per_requester: Option<i32>,

@@ -10,8 +10,9 @@ use kube::{Api, Client, CustomResourceExt};
 
 use super::call::{CallError, call, find};
 use super::together::Together;
-use crate::api::{AccessGrant, AccessPolicy, RoleKind, RoleReference};
+use crate::api::{AccessGrant, AccessPolicy, RoleKind, RoleReference, marks};
 use crate::core::facts::{NamespaceFacts, RoleFacts};
+use crate::core::limits::requester_digest;
 
 /// Reads for many who need the same at the same time; each call begins after all who share it have asked.
 pub struct Reads {
@@ -112,6 +113,17 @@ impl Reads {
             None => Ok(vec![]),
             Some(_) => Err(refused),
         }
+    }
+
+    /// The grants of one requester.
+    ///
+    /// # Errors
+    /// When the read failed.
+    pub async fn grants_of(&self, requester: &str) -> Result<Vec<AccessGrant>, CallError> {
+        let grants = Api::<AccessGrant>::all(self.client.clone());
+        let theirs = ListParams::default().labels(&format!("{}={}", marks::REQUESTER, requester_digest(requester)));
+        let all = call("listing a requester's AccessGrants", grants.list(&theirs)).await?;
+        Ok(all.items)
     }
 
     /// Whether the API server lets this operator bind a role.

@@ -4,12 +4,13 @@ use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 
 use super::Context;
-use crate::api::{AccessGrant, AccessGrantSpec, DeadMansSwitch};
+use crate::api::{AccessGrant, AccessGrantSpec, DeadMansSwitch, marks};
 use crate::cluster::anchor::NoAnchor;
 use crate::cluster::call::{CallError, call};
 use crate::core::anchor::Until;
 use crate::core::facts::Brake;
 use crate::core::grant;
+use crate::core::limits::requester_digest;
 
 /// What came of looking for an anchor.
 pub enum Hung {
@@ -57,6 +58,7 @@ pub async fn create(context: &Context, spec: AccessGrantSpec) -> Result<AccessGr
     let grant = AccessGrant {
         metadata: ObjectMeta {
             name: Some(name.clone()),
+            labels: Some([(marks::REQUESTER.to_owned(), requester_digest(&spec.requester.username))].into()),
             ..ObjectMeta::default()
         },
         spec,

@@ -21,6 +21,7 @@ use crate::core::binding;
 use crate::core::facts::{Brake, Home, NamespaceFacts, RoleFacts};
 use crate::core::grant::{self, GrantUid, TargetSeen};
 use crate::core::guard::Standing;
+use crate::core::limits::Others;
 use crate::core::request::{self, target_names};
 
 /// All stores, and what was written and isn't in them yet.
@@ -73,8 +74,14 @@ impl Known {
         let mut policies = self.policies.state();
         // A list that is read is in this order too.
         policies.sort_by_cached_key(|policy| policy.name_any());
+        let is_limited = policies.iter().any(|policy| Others::matter(policy));
         request::Observed {
             request: request.clone(),
+            others: if is_limited {
+                self.others(request)
+            } else {
+                Others::default()
+            },
             policies: policies.iter().map(|policy| policy.as_ref().clone()).collect(),
             role: self.role(&request.spec.role, namespace),
             targets: names.iter().filter_map(|name| self.namespace(name)).collect(),
@@ -86,6 +93,19 @@ impl Known {
             brake,
             guards,
         }
+    }
+
+    /// What else the requester of a request has.
+    fn others(&self, request: &AccessRequest) -> Others {
+        let requests = self.requests.state().into_iter();
+        let requests: Vec<_> = requests.map(|other| self.written_requests.of(other)).collect();
+        let grants = self.grants.state().into_iter();
+        let grants: Vec<_> = grants.map(|grant| self.written_grants.of(grant)).collect();
+        Others::of(
+            request,
+            requests.iter().map(Arc::as_ref),
+            grants.iter().map(Arc::as_ref),
+        )
     }
 
     /// All that is known about a grant.

@@ -29,6 +29,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
+use tokio::sync::Mutex;
 use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -74,6 +75,8 @@ pub struct Context {
     leadership: Arc<Leadership>,
     uninstalling: bool,
     guards: Arc<Guards>,
+    /// Held by whoever counts what a requester has and adds to it.
+    counting: Mutex<()>,
     overdue: Overdue,
     desks: Arc<Desks>,
 }
@@ -136,6 +139,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         leadership: Arc::clone(&leadership),
         uninstalling,
         guards: Arc::clone(&guards),
+        counting: Mutex::default(),
         overdue: Overdue::default(),
         desks: Arc::clone(&desks),
         client,

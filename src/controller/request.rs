@@ -12,6 +12,7 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::PostParams;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
+use tokio::sync::MutexGuard;
 
 use super::Context;
 use super::give::{Hung, create, hung};
@@ -22,6 +23,7 @@ use crate::cluster::call::{CallError, find};
 use crate::core::anchor::Until;
 use crate::core::binding;
 use crate::core::grant::GrantUid;
+use crate::core::limits::{Active, Others};
 use crate::core::request::{Observed, Plan, decide, prepares, target_names};
 use crate::observe::announce::announcements;
 
@@ -47,12 +49,18 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
         Glance::Wanting { is_to_give } => is_to_give,
     };
     let _first = context.precedence.giving().await;
-    let (mut observed, mut plan) = decided_afresh(&request, is_to_give, &context).await?;
+    let (mut observed, mut plan, turn) = decided_afresh(&request, is_to_give, &context).await?;
     // No watch tells that an anchor can be had again.
     let mut again = None;
     if let Plan::Grant { spec, dead_mans_switch } = plan {
         match hung(*spec, dead_mans_switch, &context).await? {
-            Hung::Granted(spec) => observed.grant = Some(create(&context, *spec).await?),
+            Hung::Granted(spec) => {
+                observed.grant = Some(create(&context, *spec).await?);
+                // Who made another at the same moment, as another replica may, sees this one, or this one sees that.
+                if turn.is_some() {
+                    observed.others.active = others_active(&request, &context).await?;
+                }
+            }
             Hung::Braked(brake) => {
                 observed.brake = Some(brake);
                 again = Some(context.now() + AGAIN);
@@ -92,16 +100,22 @@ async fn prepare(request: &AccessRequest, context: &Context) {
 
 /// What is to be done by what was read afresh, and all that it rests on. The guards are read after the request's words were written: whichever word was
 /// written while a guard was away, this guard is another one by now.
-async fn decided_afresh(
+async fn decided_afresh<'a>(
     request: &AccessRequest,
     is_to_give: bool,
-    context: &Context,
-) -> Result<(Observed, Plan), CallError> {
+    context: &'a Context,
+) -> Result<(Observed, Plan, Option<MutexGuard<'a, ()>>), CallError> {
     let guards = OptionFuture::from(is_to_give.then(|| context.guards.afresh()));
     let (mut observed, guards) = futures::try_join!(observe(request, context), guards.map(Option::transpose))?;
     let plan = decide(&observed, context.now());
     if !gives(&plan, &observed) {
-        return Ok((observed, plan));
+        return Ok((observed, plan, None));
+    }
+    // Where a requester may have only so much, what they have is counted and added to by one after another.
+    let is_limited = observed.policies.iter().any(Others::matter);
+    let turn = OptionFuture::from(is_limited.then(|| context.counting.lock())).await;
+    if turn.is_some() {
+        observed.others.active = others_active(request, context).await?;
     }
     observed.guards = match guards {
         Some(guards) => guards,
@@ -109,7 +123,18 @@ async fn decided_afresh(
     };
     observed.brake = context.brakes.pulled();
     let plan = decide(&observed, context.now());
-    Ok((observed, plan))
+    Ok((observed, plan, turn))
+}
+
+/// The other grants of a request's requester, read afresh.
+async fn others_active(request: &AccessRequest, context: &Context) -> Result<Vec<Active>, CallError> {
+    let requester = request
+        .spec
+        .requester
+        .as_ref()
+        .map(|requester| requester.username.as_str());
+    let grants = context.reads.grants_of(requester.unwrap_or_default()).await?;
+    Ok(Others::active(request, &grants))
 }
 
 /// Whether it leads to access: by a grant, or by the seal of one that was made before.

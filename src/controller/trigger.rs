@@ -6,10 +6,11 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 
-use super::watch::{Change, Desk};
+use super::watch::{Change, Desk, Kind};
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, RequestPhase, RoleKind, RoleReference};
 use crate::core::facts::Home;
 use crate::core::grant::{GrantUid, has_ended, name as grant_name};
+use crate::core::limits::Others;
 use crate::core::{binding, request::target_names};
 
 /// The desks of all controllers, and what each of them has.
@@ -23,21 +24,28 @@ pub struct Desks {
 }
 
 impl Desks {
-    /// A request: itself, and its grant.
+    /// A request: itself, and its grant; when it waits no longer, others of its requester that do.
     pub fn request(&self, change: Change<AccessRequest>) {
         let Change::One(request) = change else {
             return self.all();
         };
         self.requests.0.look_at(&request);
+        let requester = request.spec.requester.as_ref();
+        if let Some(requester) = requester.filter(|_| !is_undecided(&request) || is_gone(&request, &self.requests.1)) {
+            self.waiting_of(&requester.username);
+        }
         self.grants
             .0
             .look(request.uid().map(|uid| ObjectRef::new(&grant_name(&uid))));
     }
 
-    /// A grant: itself, its request, its bindings, its anchor.
+    /// A grant: itself, its request, its bindings, its anchor; when it has ended, others of its requester that wait for that.
     pub fn grant(&self, change: Change<AccessGrant>) {
         let Change::One(grant) = change else { return self.all() };
         self.grants.0.look_at(&grant);
+        if has_ended(&grant) || is_gone(&grant, &self.grants.1) {
+            self.waiting_of(&grant.spec.requester.username);
+        }
         let request = &grant.spec.request;
         self.requests
             .0
@@ -139,15 +147,19 @@ impl Desks {
         self.in_force(|grant| grant.spec.role.kind == named.kind && grant.spec.role.name == named.name);
     }
 
+    /// Undecided requests of one requester, where any policy limits how much one may have.
+    fn waiting_of(&self, requester: &str) {
+        if self.policies.1.state().iter().any(|policy| Others::matter(policy)) {
+            self.undecided(|request| {
+                let asks = request.spec.requester.as_ref();
+                asks.is_some_and(|asks| asks.username == requester)
+            });
+        }
+    }
+
     /// Undecided requests of which this is true.
     fn undecided(&self, concerned: impl Fn(&AccessRequest) -> bool) {
         let (desk, store) = &self.requests;
-        let is_undecided = |request: &AccessRequest| {
-            request
-                .status
-                .as_ref()
-                .is_none_or(|status| status.seal.is_none() && !status.phase.is_some_and(RequestPhase::is_final))
-        };
         desk.look_at_those(store, |request| is_undecided(request) && concerned(request));
     }
 
@@ -173,4 +185,13 @@ impl Desks {
         bindings.0.look_at_all(&bindings.1);
         anchors.0.look_at_all(&anchors.1);
     }
+}
+
+fn is_undecided(request: &AccessRequest) -> bool {
+    let status = request.status.as_ref();
+    status.is_none_or(|status| status.seal.is_none() && !status.phase.is_some_and(RequestPhase::is_final))
+}
+
+fn is_gone<K: Kind>(object: &K, store: &Store<K>) -> bool {
+    store.get(&ObjectRef::from_obj(object)).is_none()
 }

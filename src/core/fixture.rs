@@ -11,6 +11,7 @@ use super::anchor::Until;
 use super::facts::{Home, NamespaceFacts, RoleFacts};
 use super::grant::{self, GrantUid};
 use super::guard::Standing;
+use super::limits::Others;
 use super::{anchor, binding, request};
 use crate::api::condition::{self, Finding};
 use crate::api::{
@@ -215,6 +216,7 @@ pub fn observed() -> request::Observed {
         policies: vec![policy("standard")],
         role: Some(role("reader")),
         targets: vec![namespace("team-a")],
+        others: Others::default(),
         grant: None,
         left_behind: false,
         home: Home {
@@ -332,6 +334,7 @@ pub fn grant_observed() -> grant::Observed {
         policies,
         role,
         targets,
+        others: _,
         grant,
         left_behind: _,
         home: _,

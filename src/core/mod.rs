@@ -18,6 +18,7 @@ pub mod hazard;
 pub mod identity;
 pub mod invariants;
 pub mod lease;
+pub mod limits;
 pub mod offer;
 pub mod policy;
 pub mod request;

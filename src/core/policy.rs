@@ -13,7 +13,7 @@ use super::identity;
 use crate::api::condition::{self, Finding};
 use crate::api::{
     AccessPolicy, AccessPolicySpec, AccessPolicyStatus, AccessRequestSpec, Approval, DeadMansSwitch, GoDuration,
-    InvalidDuration, Namespaces, Order, People, ReasonRule, Requester, RoleKind, RoleReference, Stage,
+    InvalidDuration, Limits, Namespaces, Order, People, ReasonRule, Requester, RoleKind, RoleReference, Stage,
 };
 
 /// So many approvals a request has room for, says the admission policy `curfew-decisions`: the rest is kept for denials and revocations.
@@ -72,6 +72,7 @@ pub fn flaws(spec: &AccessPolicySpec, roles: &[PolicyRole]) -> Vec<Obstacle> {
     flaws.extend(flaws_of_durations(spec));
     flaws.extend(flaws_of_approval(spec.approval.as_ref()));
     flaws.extend(spec.reason.as_ref().and_then(|rule| pattern(rule).err()));
+    flaws.extend(spec.limits.as_ref().and_then(flaw_of_limits));
     flaws.extend(
         roles
             .iter()
@@ -151,7 +152,7 @@ fn unsupported(spec: &AccessPolicySpec) -> Vec<Obstacle> {
         approval: _,
         require_code: _,
         require_direct: _,
-        limits,
+        limits: _,
         retention,
         dead_mans_switch: _,
         allow_persistence: _,
@@ -163,7 +164,6 @@ fn unsupported(spec: &AccessPolicySpec) -> Vec<Obstacle> {
     } = spec;
     [
         (*cluster_wide, "clusterWide"),
-        (limits.is_some(), "limits"),
         (retention.is_some(), "retention"),
         (max_total_duration.is_some(), "maxTotalDuration"),
         (review.is_some(), "review"),
@@ -411,6 +411,20 @@ pub fn timeout(stage: &Stage) -> Option<chrono::Duration> {
 /// How stages follow each other: one after the other, unless the policy says otherwise.
 pub fn order(approval: &Approval) -> Order {
     approval.order.unwrap_or(Order::Sequential)
+}
+
+/// A misspelt field is pruned by the API server, and what is missing must never mean that there is no limit.
+fn flaw_of_limits(limits: &Limits) -> Option<Obstacle> {
+    let Limits {
+        active_per_requester,
+        pending_per_requester,
+    } = limits;
+    (active_per_requester.is_none() && pending_per_requester.is_none()).then(|| {
+        Obstacle::new(
+            "NothingLimited",
+            "limits says nothing; add activePerRequester or pendingPerRequester, or take it out",
+        )
+    })
 }
 
 fn flaws_of_role(role: &PolicyRole, allow_persistence: bool) -> Vec<Obstacle> {

@@ -18,6 +18,7 @@ use self::status::Draft;
 use super::approval::{self, Outcome, Rules, StandingOffer, Weighing, Word};
 use super::facts::{Brake, Home, NamespaceFacts, RoleFacts};
 use super::guard::Standing;
+use super::limits::{self, Others};
 use super::policy::Obstacle;
 use super::{grant, hazard, offer, policy};
 use crate::api::{
@@ -37,6 +38,8 @@ pub struct Observed {
     pub role: Option<RoleFacts>,
     /// The namespaces that are asked for, in order, as far as they exist.
     pub targets: Vec<NamespaceFacts>,
+    /// What else its requester has; needed where a policy limits that ([`Others::matter`]).
+    pub others: Others,
     /// The grant that this request led to, if there is one.
     pub grant: Option<AccessGrant>,
     /// Whether a binding of a grant that is gone is still there.
@@ -164,15 +167,19 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
                 return draft.held(&offered, revokers, &observed.targets, brake, ends);
             }
             let spec = grant_spec(observed, &offered, &by, revokers.clone());
-            match &observed.grant {
-                None => Plan::Grant {
+            let too_many = limits::too_many_active(offered.policy, &observed.others.active);
+            match (&observed.grant, too_many) {
+                (None, Some(too_many)) => draft.held(&offered, revokers, &observed.targets, too_many, ends),
+                (None, None) => Plan::Grant {
                     spec: Box::new(spec),
                     dead_mans_switch: policy::dead_mans_switch(&offered.policy.spec),
                 },
-                Some(grant) if is_as_decided(grant, spec, &offered) && grant::due(grant, now).is_none() => {
+                // Another was made at the same moment.
+                (Some(_), Some(Obstacle { reason, message })) => draft.gives_way(reason, &message),
+                (Some(grant), None) if is_as_decided(grant, spec, &offered) && grant::due(grant, now).is_none() => {
                     draft.sealed(grant, &offered, revokers, &observed.targets)
                 }
-                Some(_) => draft.overtaken(),
+                (Some(_), None) => draft.overtaken(),
             }
         }
         _ if observed.grant.is_some() => draft.overtaken(),

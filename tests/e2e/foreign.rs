@@ -7,6 +7,7 @@ use curfew::cluster::read::Reads;
 use curfew::core::facts::Home;
 use curfew::core::grant::name as grant_name;
 use curfew::core::guard::Standing;
+use curfew::core::limits::Others;
 use curfew::core::request::{self, Observed, Plan};
 use curfew_testbed::Component;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
@@ -494,6 +495,7 @@ async fn granted_and_then_stopped(scene: &Scene, name: &str) -> AccessGrant {
         policies: reads.policies().await.unwrap(),
         role,
         targets: target.into_iter().collect(),
+        others: Others::default(),
         grant: None,
         left_behind: false,
         home: Home {

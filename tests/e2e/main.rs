@@ -31,6 +31,7 @@ mod guards_in_force;
 mod identity;
 mod kubectl;
 mod lease;
+mod limits;
 mod lost_rights;
 mod namespaces;
 mod outage;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         identity::cases(),
         kubectl::cases(),
         lease::cases(),
+        limits::cases(),
         lost_rights::cases(),
         namespaces::cases(),
         outage::cases(),

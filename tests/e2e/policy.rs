@@ -203,8 +203,6 @@ async fn what_a_policy_says_and_is_not_there_yet_makes_it_not_ready(scene: Scene
     let sre = json!({"groups": [format!("sre-{}", scene.id)]});
     let policies: Vec<_> = [
         (json!({"clusterWide": true}), "clusterWide"),
-        (json!({"limits": {"activePerRequester": 1}}), "limits"),
-        (json!({"limits": {}}), "limits"),
         (json!({"retention": "720h"}), "retention"),
         (json!({"maxTotalDuration": "8h"}), "maxTotalDuration"),
         (json!({"review": {"approvers": sre}}), "review"),

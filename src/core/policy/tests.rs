@@ -79,6 +79,7 @@ fn each_flaw_is_told_by_its_own_reason_and_alone() {
         ("NobodyApproves", |spec| stage_of(spec).required = Some(-1)),
         ("NeverMet", |spec| *stage_of(spec) = of_two(&["bob"])),
         ("NeverMet", |spec| *stage_of(spec) = of_two(&["bob", "bob"])),
+        ("NothingLimited", |spec| spec.limits = Some(Limits::default())),
         ("InvalidPattern", |spec| {
             spec.reason = Some(ReasonRule {
                 pattern: Some("(".into()),
@@ -95,7 +96,6 @@ fn each_flaw_is_told_by_its_own_reason_and_alone() {
 fn what_is_not_supported_yet_makes_a_policy_not_ready_and_is_named() {
     let table: &[(&str, Change<AccessPolicySpec>)] = &[
         ("clusterWide", |spec| spec.cluster_wide = true),
-        ("limits", |spec| spec.limits = Some(Limits::default())),
         ("retention", |spec| spec.retention = Some(lasting("24h"))),
         ("maxTotalDuration", |spec| spec.max_total_duration = Some(lasting("8h"))),
         ("review", |spec| spec.review = Some(Review::default())),

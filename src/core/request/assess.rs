@@ -9,7 +9,7 @@ use crate::api::{
 use crate::core::facts::{NamespaceFacts, RoleFacts};
 use crate::core::identity::Account;
 use crate::core::policy::{self, Ask, Obstacle};
-use crate::core::{hazard, offer};
+use crate::core::{hazard, limits, offer};
 
 /// What stands between a request and an offer, or the offer.
 pub(super) enum Assessment<'a> {
@@ -51,6 +51,7 @@ pub(super) fn assess(observed: &Observed) -> Assessment<'_> {
         policies,
         role,
         targets,
+        others,
         grant: _,
         left_behind: _,
         home,
@@ -120,6 +121,7 @@ pub(super) fn assess(observed: &Observed) -> Assessment<'_> {
     if let Some(obstacle) = policy::obstacles_of_asked_role(&policy.spec, role.as_ref(), &request.spec.role, namespace)
         .into_iter()
         .next()
+        .or_else(|| limits::too_many_waiting(policy, request, others))
     {
         return blocked(Some(policy), obstacle);
     }

@@ -274,6 +274,12 @@ impl<'a> Draft<'a> {
         self.ended(RequestPhase::Failed, "ChangedWhileGranting", message)
     }
 
+    /// There is a grant, and another of the same requester that was made at the same moment.
+    pub(super) fn gives_way(self, reason: &'static str, why: &str) -> Plan {
+        let message = format!("two accesses were about to be given at the same moment: {why}; make a new request then");
+        self.ended(RequestPhase::Failed, reason, message)
+    }
+
     pub(super) fn active(mut self, grant: &AccessGrant) -> Plan {
         let message = format!("access until {}", time::written(grant::deadline(grant)));
         self.status.phase = Some(RequestPhase::Active);

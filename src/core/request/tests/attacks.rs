@@ -45,10 +45,11 @@ fn a_grant_that_is_there_already_is_sealed_only_if_all_of_it_is_what_was_approve
 #[test]
 fn a_ready_condition_permits_nothing_that_the_policy_itself_forbids() {
     let flaws: &[Change] = &[
+        |observed| observed.policies[0].spec.limits = Some(Limits::default()),
         |observed| {
             observed.policies[0].spec.limits = Some(Limits {
-                active_per_requester: Some(1),
-                pending_per_requester: None,
+                active_per_requester: None,
+                pending_per_requester: Some(-1),
             })
         },
         |observed| observed.policies[0].spec.cluster_wide = true,
