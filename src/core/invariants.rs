@@ -91,6 +91,7 @@ pub fn violated_by(before: &World, after: &World) -> Vec<String> {
         moved_deadline(before, after),
         lost_word(before, after),
         sealed_over_a_word(before, after),
+        newly_sealed(before, after).find_map(|request| sealed_beyond_a_limit(after, request)),
         untrue_end(before, after),
         taken_back(before, after),
     ];
@@ -292,27 +293,38 @@ fn lost_word(before: &World, after: &World) -> Option<String> {
 
 /// That a seal rests on approvals that were stored before it, and on no request that somebody had denied or revoked before it.
 fn sealed_over_a_word(before: &World, after: &World) -> Option<String> {
-    both(&before.requests, &after.requests, |request| {
-        request.metadata.uid.as_deref()
-    })
-    .find_map(|(was, is)| {
-        let seal = is.status.as_ref()?.seal.as_ref()?;
-        if was.status.as_ref().is_some_and(|was| was.seal.is_some()) {
-            return None;
-        }
-        let request = name(is.metadata.name.as_ref());
-        // One that was deleted before the seal gives nobody anything: the request ends.
-        let grant = after.grant(&GrantUid::new(&seal.uid))?;
-        let words = &was.spec.decisions;
-        if !grant.spec.decisions.iter().all(|word| words.contains(word)) {
-            return Some(format!("I2: the request {request} was sealed before it was approved"));
-        }
-        let against = words.iter().find(|word| is_against(&grant.spec, word))?;
-        Some(format!(
-            "I2: the request {request} was sealed although {:?} had said {:?}",
-            against.username, against.verdict
-        ))
-    })
+    let requests = both(&before.requests, &after.requests, uid_of);
+    requests
+        .filter(|(was, is)| is_newly_sealed(was, is))
+        .find_map(|(was, is)| {
+            let seal = is.status.as_ref()?.seal.as_ref()?;
+            let request = name(is.metadata.name.as_ref());
+            // One that was deleted before the seal gives nobody anything: the request ends.
+            let grant = after.grant(&GrantUid::new(&seal.uid))?;
+            let words = &was.spec.decisions;
+            if !grant.spec.decisions.iter().all(|word| words.contains(word)) {
+                return Some(format!("I2: the request {request} was sealed before it was approved"));
+            }
+            let against = words.iter().find(|word| is_against(&grant.spec, word))?;
+            Some(format!(
+                "I2: the request {request} was sealed although {:?} had said {:?}",
+                against.username, against.verdict
+            ))
+        })
+}
+
+fn uid_of(request: &AccessRequest) -> Option<&str> {
+    request.metadata.uid.as_deref()
+}
+
+fn is_newly_sealed(was: &AccessRequest, is: &AccessRequest) -> bool {
+    let has_seal = |request: &AccessRequest| request.status.as_ref().is_some_and(|status| status.seal.is_some());
+    has_seal(is) && !has_seal(was)
+}
+
+fn newly_sealed<'a>(before: &'a World, after: &'a World) -> impl Iterator<Item = &'a AccessRequest> {
+    let requests = both(&before.requests, &after.requests, uid_of);
+    requests.filter(|(was, is)| is_newly_sealed(was, is)).map(|(_, is)| is)
 }
 
 /// Whether a word is the denial or revocation of somebody whose word it is.
@@ -329,6 +341,27 @@ fn is_against(spec: &AccessGrantSpec, word: &Decision) -> bool {
 }
 
 // ---- I3: each binding is within a policy -------------------------------------------------------------------------------
+
+/// That a request which was just sealed gave its requester no more accesses at once than the policy allows. `world` must have all that there are.
+pub fn sealed_beyond_a_limit(world: &World, request: &AccessRequest) -> Option<String> {
+    let seal = request.status.as_ref()?.seal.as_ref()?;
+    let grant = world.grant(&GrantUid::new(&seal.uid))?;
+    let limit = world.policy(&grant.spec)?.spec.limits.as_ref()?.active_per_requester?;
+    let is_theirs = |other: &&AccessGrant| {
+        other.spec.policy.uid == grant.spec.policy.uid
+            && other.spec.requester.username == grant.spec.requester.username
+            && !grant::has_ended(other)
+    };
+    let is_sealed = |grant: &&AccessGrant| {
+        let request = world.request(&grant.spec.request.uid);
+        request.is_some_and(|request| grant::is_sealed(grant, request))
+    };
+    let active = world.grants.iter().filter(is_theirs).filter(is_sealed).count();
+    (i64::try_from(active).unwrap_or(i64::MAX) > i64::from(limit)).then(|| {
+        let who = &grant.spec.requester.username;
+        format!("I3: {who:?} has {active} accesses at once, and the policy allows {limit}")
+    })
+}
 
 /// That grants are within the policy under which they were granted, and bindings within their grant. A binding that somebody else changed is found too.
 fn beyond_the_policy(world: &World) -> Option<String> {

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use curfew::api::{AccessGrant, AccessRequest, Decision, marks};
 use curfew::core::binding;
 use curfew::core::grant::{self, GrantUid};
-use curfew::core::invariants::{World, touched, unfinished, violated, violated_by};
+use curfew::core::invariants::{World, sealed_beyond_a_limit, touched, unfinished, violated, violated_by};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Resource;
 use serde::de::DeserializeOwned;
@@ -149,6 +149,7 @@ impl Auditor {
         self.seen.count(&before, &after);
         let mut wrong = violated(&after, LONG);
         wrong.extend(violated_by(&before, &after));
+        wrong.extend(self.is_beyond_a_limit(&before, &after));
         self.bore_marks(change, now);
         if matches!(who, Who::Replica(_))
             && !self.is_made_by_a_replica(change)
@@ -262,6 +263,16 @@ impl Auditor {
     /// All that must hold of everything at once.
     pub fn holds_of_all(&mut self) {
         self.wrong.extend(violated(&self.world, LONG));
+    }
+
+    /// Whether a request that was just sealed gave more at once than its policy allows. That is a matter of all that there is.
+    fn is_beyond_a_limit(&self, before: &World, after: &World) -> Option<String> {
+        let has_seal = |request: &&AccessRequest| request.status.as_ref().is_some_and(|status| status.seal.is_some());
+        if before.requests.iter().any(|request| has_seal(&request)) {
+            return None;
+        }
+        let sealed = after.requests.iter().find(has_seal)?;
+        sealed_beyond_a_limit(&self.world, sealed)
     }
 
     /// That no grant is sealed that rests on a word which nobody attested.

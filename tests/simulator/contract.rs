@@ -380,10 +380,10 @@ async fn a_list_has_what_bears_the_label(there: There) {
         .unwrap();
     let newest = there.bindings().get("c").await.unwrap();
     assert!(found.metadata.resource_version.unwrap().parse::<u64>().unwrap() >= version(&newest));
-    assert_eq!(
-        found.items.iter().map(ResourceExt::name_any).collect::<Vec<_>>(),
-        ["a", "b"]
-    );
+    let names = |found: &[RoleBinding]| found.iter().map(ResourceExt::name_any).collect::<Vec<_>>();
+    assert_eq!(names(&found.items), ["a", "b"]);
+    let with_value = ListParams::default().labels(&format!("{}=true", marks::ANCHOR));
+    assert_eq!(names(&there.bindings().list(&with_value).await.unwrap().items), ["b"]);
 }
 
 /// What a watch tells, up to so many events: what, of which object, at which version.

@@ -70,7 +70,11 @@ impl<'a> People<'a> {
     fn policy(&mut self, strict: bool) -> Value {
         let seconds = self.chance.between(5, 60);
         let sometimes = |yes: bool, one: &str, other: &str| json!(if yes { one } else { other });
-        json!({
+        let limits = self.chance.in_thousand(300).then(|| {
+            let pending = self.chance.in_thousand(300).then(|| self.chance.between(1, 3));
+            json!({"activePerRequester": self.chance.between(1, 3), "pendingPerRequester": pending})
+        });
+        let mut policy = json!({
             "requesters": {"users": REQUESTERS},
             "roles": [{"kind": "ClusterRole", "name": "reader"}, {"kind": "Role", "name": "viewer"}],
             "namespaces": {"names": NAMESPACES},
@@ -80,7 +84,11 @@ impl<'a> People<'a> {
             "deadMansSwitch": sometimes(self.chance.in_thousand(300), "BestEffort", "Required"),
             "onPolicyChange": sometimes(self.chance.in_thousand(500), "Revoke", "Keep"),
             "onRoleChange": sometimes(self.chance.in_thousand(800), "Revoke", "Keep"),
-        })
+        });
+        if let Some(limits) = limits {
+            policy["limits"] = limits;
+        }
+        policy
     }
 
     /// Two people, in one stage or in two.

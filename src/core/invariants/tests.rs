@@ -181,3 +181,34 @@ fn a_second_grant_and_a_second_binding_are_found() {
     let bindings = changed(|world| world.bindings.push(world.bindings[0].clone()));
     assert!(found(&bindings).contains("two bindings"));
 }
+
+#[test]
+fn an_access_beyond_a_limit_is_found_when_it_is_sealed() {
+    let two = |limit: i32| {
+        changed(|world| {
+            world.policies[0].spec.limits = Some(crate::api::Limits {
+                active_per_requester: Some(limit),
+                pending_per_requester: None,
+            });
+            let digest = offer::policy_digest(&world.policies[0].spec);
+            world.grants[0].spec.policy.digest = digest;
+            let (mut request, mut grant) = (world.requests[0].clone(), world.grants[0].clone());
+            request.metadata.uid = Some("uid-of-another".into());
+            grant.metadata.uid = Some("uid-of-anothers".into());
+            grant.spec.request.uid = "uid-of-another".into();
+            request.status.as_mut().unwrap().seal.as_mut().unwrap().uid = "uid-of-anothers".into();
+            world.requests.push(request);
+            world.grants.push(grant);
+        })
+    };
+    let before = |mut world: World| {
+        world.requests[1].status.as_mut().unwrap().seal = None;
+        world
+    };
+    assert!(found_between(&before(two(1)), &two(1)).contains("I3"));
+    assert_eq!(found_between(&before(two(2)), &two(2)), "");
+    assert_eq!(found_between(&two(1), &two(1)), "", "it was lowered afterwards");
+    let mut first_ended = two(1);
+    ended(&mut first_ended);
+    assert_eq!(found_between(&before(first_ended.clone()), &first_ended), "");
+}

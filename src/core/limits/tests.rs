@@ -23,7 +23,7 @@ fn under_limits(pending: Option<i32>, active: Option<i32>) -> Observed {
 
 /// Another request of alice's, offered, so many seconds older or younger.
 fn another(name: &str, seconds: i64) -> AccessRequest {
-    let mut other = stepped(under_limits(None, None), 1).request;
+    let mut other = stepped(observed(), 1).request;
     other.metadata = ObjectMeta {
         namespace: Some("team-a".into()),
         creation_timestamp: Some(written(seconds)),

@@ -18,16 +18,24 @@ use super::{Change, Key, Object, Server, Telling, Who};
 /// Which objects are asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Selector {
-    /// A label that must be there.
-    label: Option<String>,
+    /// A label that must be there, and the value that it must have, if one is named.
+    label: Option<(String, Option<String>)>,
     name: Option<String>,
 }
 
 impl Selector {
-    /// As it stands in a query: the name of one label, and `metadata.name=`. `None`: it asks for more than this knows.
+    /// As it stands in a query: one label, perhaps with its value, and `metadata.name=`. `None`: it asks for more than this knows.
     pub fn new(labels: Option<String>, fields: Option<String>) -> Option<Self> {
-        let label = labels.filter(|labels| !labels.is_empty());
-        if label.as_ref().is_some_and(|label| label.contains([',', '=', '!', ' '])) {
+        let label = labels
+            .filter(|labels| !labels.is_empty())
+            .map(|label| match label.split_once('=') {
+                Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+                None => (label, None),
+            });
+        let is_known = |text: &str| !text.contains([',', '=', '!', ' ']);
+        if let Some((name, value)) = &label
+            && !(is_known(name) && value.as_deref().is_none_or(is_known))
+        {
             return None;
         }
         let name = match fields.filter(|fields| !fields.is_empty()) {
@@ -40,7 +48,11 @@ impl Selector {
     pub fn selects(&self, object: &Value) -> bool {
         let Self { label, name } = self;
         let metadata = &object["metadata"];
-        let has = |label: &String| metadata["labels"].get(label).is_some();
+        let has = |(label, value): &(String, Option<String>)| match (metadata["labels"].get(label), value) {
+            (Some(found), Some(value)) => found == value.as_str(),
+            (found, None) => found.is_some(),
+            (None, Some(_)) => false,
+        };
         label.as_ref().is_none_or(has) && name.as_ref().is_none_or(|name| metadata["name"] == name.as_str())
     }
 }
