@@ -67,6 +67,9 @@ pub struct AccessGrantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,
+    /// How long this record is kept after the access has ended. 720h (30 days) when nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<GoDuration>,
     /// What ends it without the operator. Absent where there is no such thing and the policy grants all the same (`deadMansSwitch: BestEffort`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anchor: Option<GrantAnchor>,

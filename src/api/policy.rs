@@ -60,7 +60,8 @@ pub struct AccessPolicySpec {
     /// How much one requester may have at once under this policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
-    /// How long ended requests and grants are kept. Not supported yet: a policy that sets it is not Ready; nothing is removed.
+    /// How long ended requests and grants are kept, with the whole story in their status, before the operator removes them. 720h (30 days) when nothing is
+    /// said, and for requests whose policy is gone. A grant is kept as long as was said when it was granted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<GoDuration>,
     /// Whether every grant must end even when the operator is gone for good. `Required` (what holds when nothing is said) grants nothing that only the

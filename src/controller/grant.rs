@@ -12,6 +12,7 @@ use kube::{Api, ResourceExt};
 
 use super::Context;
 use super::binding::{Bound, bind, record};
+use super::keep;
 use super::rounds::Again;
 use crate::api::{
     AccessGrant, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, EndReason, OnChange, Target,
@@ -37,7 +38,7 @@ pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result
         if let Some(until) = doubtful(&grant) {
             context.known.anchors.doubt(until);
         }
-        return Ok(Again::OnChange);
+        return keep::grant(&grant, &context).await;
     }
     if let Some(why) = due(&grant, context.now()) {
         return end(&grant, why, &context).await;

@@ -6,6 +6,7 @@ mod anchor;
 mod binding;
 mod give;
 mod grant;
+mod keep;
 mod known;
 mod overdue;
 mod policy;

@@ -16,6 +16,7 @@ use tokio::sync::MutexGuard;
 
 use super::Context;
 use super::give::{Hung, create, hung};
+use super::keep;
 use super::rounds::Again;
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, AccessRequestStatus, RequestPhase, Seal};
 use crate::cluster::anchor::AGAIN;
@@ -34,8 +35,11 @@ use crate::observe::announce::announcements;
 pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Result<Again, CallError> {
     let request = context.known.written_requests.of(request);
     // When this replica begins to grant, it looks at all of them.
-    if !context.leadership.leads() || phase(&request).is_some_and(RequestPhase::is_final) {
+    if !context.leadership.leads() {
         return Ok(Again::OnChange);
+    }
+    if phase(&request).is_some_and(RequestPhase::is_final) {
+        return keep::request(&request, &context).await;
     }
     prepare(&request, &context).await;
     let is_to_give = match glance(&request, &context) {
@@ -300,6 +304,9 @@ async fn publish(context: &Context, request: &AccessRequest, status: AccessReque
     }
     if let Some(phase) = phase(&written).filter(|phase| phase.is_final()) {
         context.metrics.closed(phase);
+    }
+    if phase(&written).is_some_and(RequestPhase::is_final) {
+        keep::no_surplus(&written, context).await?;
     }
     context.announcer.announce(
         &written,

@@ -85,17 +85,19 @@ impl Desks {
         self.in_force(|grant| grant.spec.anchor.as_ref().is_some_and(|anchor| anchor.name == name));
     }
 
-    /// A policy: itself; requests under it, and all that are under none yet, for it may be the one that fits, or the second one; its grants.
+    /// A policy: itself; requests under it, ended ones too, for it says how long they are kept; all that are under none yet, for it may be the one that
+    /// fits, or the second one; its grants.
     pub fn policy(&self, change: Change<AccessPolicy>) {
         let Change::One(policy) = change else { return self.all() };
         let name = policy.name_any();
         self.policies.0.look_at(&policy);
-        self.undecided(
-            |request| match request.status.as_ref().and_then(|status| status.policy.as_ref()) {
+        let (desk, store) = &self.requests;
+        desk.look_at_those(store, |request| {
+            match request.status.as_ref().and_then(|status| status.policy.as_ref()) {
                 Some(chosen) => chosen.name == name,
-                None => request.spec.policy.as_ref().is_none_or(|named| *named == name),
-            },
-        );
+                None => is_undecided(request) && request.spec.policy.as_ref().is_none_or(|named| *named == name),
+            }
+        });
         self.in_force(|grant| grant.spec.policy.name == name);
     }
 

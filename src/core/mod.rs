@@ -22,3 +22,4 @@ pub mod limits;
 pub mod offer;
 pub mod policy;
 pub mod request;
+pub mod retention;

@@ -153,7 +153,7 @@ fn unsupported(spec: &AccessPolicySpec) -> Vec<Obstacle> {
         require_code: _,
         require_direct: _,
         limits: _,
-        retention,
+        retention: _,
         dead_mans_switch: _,
         allow_persistence: _,
         on_policy_change: _,
@@ -164,7 +164,6 @@ fn unsupported(spec: &AccessPolicySpec) -> Vec<Obstacle> {
     } = spec;
     [
         (*cluster_wide, "clusterWide"),
-        (retention.is_some(), "retention"),
         (max_total_duration.is_some(), "maxTotalDuration"),
         (review.is_some(), "review"),
     ]
@@ -227,6 +226,7 @@ fn flaws_of_durations(spec: &AccessPolicySpec) -> Vec<Obstacle> {
     for (field, duration) in [
         ("requestTTL", &spec.request_ttl),
         ("startTolerance", &spec.start_tolerance),
+        ("retention", &spec.retention),
     ] {
         flaws.extend(duration.iter().filter_map(|duration| parse(field, duration).err()));
     }

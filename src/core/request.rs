@@ -331,6 +331,7 @@ fn grant_spec(observed: &Observed, offered: &Offered<'_>, by: &[usize], revokers
         break_glass: policy.spec.approval.as_ref().is_some_and(policy::is_break_glass),
         revokers,
         reason: request.spec.reason.clone(),
+        retention: policy.spec.retention.clone(),
         anchor: None,
         no_anchor: None,
         hazards: offer.hazards.clone(),

@@ -38,6 +38,7 @@ mod outage;
 mod policy;
 mod refusal;
 mod replicas;
+mod retention;
 mod scene;
 mod schedule;
 mod signs;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         policy::cases(),
         refusal::cases(),
         replicas::cases(),
+        retention::cases(),
         schedule::cases(),
         simultaneous::cases(),
     ];

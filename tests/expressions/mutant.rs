@@ -181,8 +181,21 @@ pub fn marked(guard: &Value, mark: &str, answer: &str) -> Value {
     let bears = format!("(object != null && object.metadata.?annotations[?'mark'].orValue('') == '{mark}')");
     let mut guard = guard.clone();
     let spec = &mut guard["spec"];
+    // One that only sees what is deleted is shown the mark on what is made, and judges nothing else of that.
+    let operations = spec.pointer_mut("/matchConstraints/resourceRules/0/operations");
+    let sees_no_creation = operations.is_some_and(|operations| {
+        let only_deletions = *operations == json!(["DELETE"]);
+        if only_deletions {
+            *operations = json!(["CREATE", "DELETE"]);
+        }
+        only_deletions
+    });
     for condition in spec["matchConditions"].as_array_mut().into_iter().flatten() {
-        condition["expression"] = json!(format!("{bears} || ({})", text(condition, "expression")));
+        let expression = text(condition, "expression");
+        condition["expression"] = json!(match sees_no_creation {
+            true => format!("{bears} || (object == null && ({expression}))"),
+            false => format!("{bears} || ({expression})"),
+        });
     }
     if let Some(validations) = spec["validations"].as_array_mut() {
         validations.insert(0, json!({"expression": format!("!{bears}"), "message": answer}));

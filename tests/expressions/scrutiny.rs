@@ -142,7 +142,9 @@ fn matter_of(guard: &str) -> Matter {
         | "accessrequests.curfew.dev" => Matter::Requests,
         "curfew-reserved" | "curfew-operator-bounds" => Matter::Bindings,
         "curfew-anchors" => Matter::Anchors,
-        "curfew-status" | "accesspolicies.curfew.dev" | "accessgrants.curfew.dev" => Matter::Records,
+        "curfew-status" | "curfew-evidence" | "accesspolicies.curfew.dev" | "accessgrants.curfew.dev" => {
+            Matter::Records
+        }
         other => panic!("no attempts are about the guard {other}: say in `matter_of` which are"),
     }
 }
@@ -244,7 +246,9 @@ fn probe(guard: &str, mark: &str) -> (Who, Method, String, Value) {
     let with_mark = |object: Value| with_metadata(object, json!({"annotations": {"mark": mark}}));
     let made = |who: Who, object: Value| (who, Method::POST, collection(&object), object);
     match guard {
-        "curfew-requests" | "curfew-stamp-requester" => made(alice(), with_mark(request("probe", json!({})))),
+        "curfew-requests" | "curfew-stamp-requester" | "curfew-evidence" => {
+            made(alice(), with_mark(request("probe", json!({}))))
+        }
         "curfew-decisions" | "curfew-stamp-decision" => {
             let change = json!({"metadata": {"annotations": {"mark": mark}}});
             (alice(), Method::PATCH, path(&request("offered", json!({}))), change)

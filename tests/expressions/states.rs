@@ -254,6 +254,11 @@ async fn make_requests(client: &Client) {
 async fn make_grants(client: &Client) {
     create(client, policy("stands")).await;
     create(client, grant("stands")).await;
+    for (name, phase) in [("active", "Active"), ("ending", "Ending"), ("ended", "Ended")] {
+        let made = create(client, grant(name)).await;
+        let status = json!({"status": {"phase": phase}});
+        change(client, &format!("{}/status", path(&made)), status).await;
+    }
     let held = json!({"finalizers": [HELD, "attempts.example/second"]});
     let going = create(client, with_metadata(grant("going"), held)).await;
     delete(client, &path(&going)).await;

@@ -14,7 +14,7 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Resource;
 use serde::de::DeserializeOwned;
 
-use crate::apiserver::{Change, Kind, Object, Who};
+use crate::apiserver::{Change, Key, Kind, Object, Who};
 
 /// From what a replica read to what it did about it: the time limit of a call, and a bit.
 const UNDER_WAY: TimeDelta = TimeDelta::seconds(12);
@@ -59,6 +59,8 @@ pub struct Seen {
     pub bound: u64,
     pub ended: u64,
     pub refused_requests: u64,
+    /// Requests and grants that were kept long enough.
+    pub removed: u64,
 }
 
 impl Seen {
@@ -156,6 +158,9 @@ impl Auditor {
             && !self.bore_marks_just_now(change, now)
         {
             wrong.extend(touched(&before, &after));
+        }
+        if matches!(who, Who::Replica(_)) {
+            wrong.extend(self.is_removed_too_soon(change));
         }
         wrong.extend(self.rests_on_planted(&before, &after));
         self.wrong
@@ -263,6 +268,24 @@ impl Auditor {
     /// All that must hold of everything at once.
     pub fn holds_of_all(&mut self) {
         self.wrong.extend(violated(&self.world, LONG));
+    }
+
+    /// What a replica deletes of requests and grants has ended.
+    fn is_removed_too_soon(&mut self, change: &Change) -> Option<String> {
+        let (before, Key { kind, name, .. }) = (change.before.as_ref()?, &change.key);
+        let is_going = |object: &Object| !object["metadata"]["deletionTimestamp"].is_null();
+        let ended = match kind {
+            Kind::AccessRequest => &before["status"]["timeline"]["ended"],
+            Kind::AccessGrant => &before["status"]["end"]["at"],
+            _ => return None,
+        };
+        if is_going(before) || change.after.as_ref().is_some_and(|after| !is_going(after)) {
+            return None;
+        }
+        self.seen.removed += 1;
+        ended
+            .is_null()
+            .then(|| format!("I5: {kind:?} {name} was removed, and has not ended"))
     }
 
     /// Whether a request that was just sealed gave more at once than its policy allows. That is a matter of all that there is.

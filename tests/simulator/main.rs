@@ -119,6 +119,7 @@ struct Sum {
     bound: u64,
     ended: u64,
     refused: u64,
+    removed: u64,
     calls: u64,
     lasted: Duration,
     faults: BTreeMap<&'static str, u64>,
@@ -213,6 +214,7 @@ impl Sum {
         self.bound += seen.bound;
         self.ended += seen.ended;
         self.refused += seen.refused_requests;
+        self.removed += seen.removed;
         self.calls += calls;
         self.lasted += *lasted;
         for (fault, times) in faults {
@@ -236,6 +238,7 @@ impl Sum {
             bound,
             ended,
             refused,
+            removed,
             calls,
             lasted,
             faults,
@@ -249,7 +252,7 @@ impl Sum {
             lasted.as_secs() / 3600
         );
         println!(
-            "{granted} grants, {bound} bindings, {ended} ended; {refused} requests that came to nothing; faults: {faults:?}"
+            "{granted} grants, {bound} bindings, {ended} ended; {refused} requests that came to nothing; {removed} records kept long enough; faults: {faults:?}"
         );
     }
 }

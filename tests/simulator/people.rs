@@ -88,6 +88,9 @@ impl<'a> People<'a> {
         if let Some(limits) = limits {
             policy["limits"] = limits;
         }
+        if self.chance.in_thousand(300) {
+            policy["retention"] = format!("{}s", self.chance.between(1, 120)).into();
+        }
         policy
     }
 

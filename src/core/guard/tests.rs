@@ -106,6 +106,7 @@ fn every_guard_of_the_chart_is_known_with_its_binding() {
     assert!(
         [
             "curfew-decisions",
+            "curfew-evidence",
             "curfew-operator-bounds",
             "curfew-requests",
             "curfew-reserved",

@@ -72,6 +72,7 @@ fn each_flaw_is_told_by_its_own_reason_and_alone() {
         ("InvalidDuration", |spec| spec.default_duration = Some(lasting("1d"))),
         ("InvalidDuration", |spec| spec.default_duration = Some(lasting("4h1s"))),
         ("InvalidDuration", |spec| spec.request_ttl = Some(lasting("8761h"))),
+        ("InvalidDuration", |spec| spec.retention = Some(lasting("30d"))),
         ("ApprovalMissing", |spec| spec.approval = None),
         ("ApprovalMissing", |spec| spec.approval = Some(Approval::default())),
         ("NobodyApproves", |spec| stage_of(spec).approvers = People::default()),
@@ -96,7 +97,6 @@ fn each_flaw_is_told_by_its_own_reason_and_alone() {
 fn what_is_not_supported_yet_makes_a_policy_not_ready_and_is_named() {
     let table: &[(&str, Change<AccessPolicySpec>)] = &[
         ("clusterWide", |spec| spec.cluster_wide = true),
-        ("retention", |spec| spec.retention = Some(lasting("24h"))),
         ("maxTotalDuration", |spec| spec.max_total_duration = Some(lasting("8h"))),
         ("review", |spec| spec.review = Some(Review::default())),
     ];

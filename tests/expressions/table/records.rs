@@ -1,9 +1,9 @@
-//! What only the operator writes: the status of everything, and grants. `curfew-status`.
+//! What only the operator writes: the status of everything, and grants. `curfew-status`. What of it the operator removes. `curfew-evidence`.
 
 use serde_json::{Value, json};
 
 use crate::attempt::{Attempt, Who, attempt, path};
-use crate::states::{grant, policy, request, with_metadata};
+use crate::states::{grant, policy, request, unnamed, with_metadata};
 
 const ONLY: &str = "only Curfew's operator writes AccessGrants and the status of its objects";
 
@@ -55,7 +55,37 @@ pub fn attempts() -> Vec<Attempt> {
         all.push(attempt(told, &who).changes(&of_grant, label.clone()).refused(ONLY));
     }
     all.extend(tidying());
+    all.extend(removing());
     all
+}
+
+/// The operator removes what has ended. Whoever else may delete anything is RBAC's matter.
+fn removing() -> Vec<Attempt> {
+    let of_request = |name: &str| path(&unnamed(name));
+    let of_grant = |name: &str| path(&grant(name));
+    let removable = [
+        of_request("denied"),
+        of_request("withdrawn"),
+        of_request("revoked"),
+        of_request("expired"),
+        of_request("failed"),
+        of_grant("ended"),
+    ];
+    let standing = [
+        of_request("fresh"),
+        of_request("offered"),
+        of_request("sealed"),
+        of_grant("stands"),
+        of_grant("active"),
+        of_grant("ending"),
+    ];
+    let by = |who: &Who, at: &str| attempt(format!("{} deletes {at}", who.name()), who).deletes(at, json!({}));
+    let removed = removable.iter().map(|at| by(&Who::operator(), at).accepted());
+    let kept = standing
+        .iter()
+        .map(|at| by(&Who::operator(), at).refused("the operator removes only what has ended"));
+    let by_others = standing.iter().map(|at| by(&Who::admin(), at).accepted());
+    removed.chain(kept).chain(by_others).collect()
 }
 
 /// The garbage collector lets go of a grant that is being deleted.
