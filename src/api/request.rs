@@ -34,6 +34,8 @@ use super::{GoDuration, RoleReference, Target};
     validation = Rule::new("has(self.policy) == has(oldSelf.policy) && (!has(self.policy) || self.policy == oldSelf.policy)").message("policy can't be changed; make a new request"),
     validation = Rule::new("self.role == oldSelf.role").message("role can't be changed; make a new request"),
     validation = Rule::new("has(self.namespaces) == has(oldSelf.namespaces) && (!has(self.namespaces) || self.namespaces == oldSelf.namespaces)").message("namespaces can't be changed; make a new request"),
+    validation = Rule::new("has(self.namespacesFromPolicy) == has(oldSelf.namespacesFromPolicy) && (!has(self.namespacesFromPolicy) || self.namespacesFromPolicy == oldSelf.namespacesFromPolicy)").message("namespacesFromPolicy can't be changed; make a new request"),
+    validation = Rule::new("!has(self.namespacesFromPolicy) || !self.namespacesFromPolicy || (has(self.policy) && !has(self.namespaces))").message("namespacesFromPolicy goes with policy, and without namespaces"),
     validation = Rule::new("has(self.clusterWide) == has(oldSelf.clusterWide) && (!has(self.clusterWide) || self.clusterWide == oldSelf.clusterWide)").message("clusterWide can't be changed; make a new request"),
     validation = Rule::new("has(self.duration) == has(oldSelf.duration) && (!has(self.duration) || self.duration == oldSelf.duration)").message("duration can't be changed; make a new request"),
     validation = Rule::new("has(self.startTime) == has(oldSelf.startTime) && (!has(self.startTime) || self.startTime == oldSelf.startTime)").message("startTime can't be changed; make a new request"),
@@ -55,6 +57,10 @@ pub struct AccessRequestSpec {
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 63)))]
     #[x_kube(validation = Rule::new("self.all(name, self.exists_one(other, other == name))").message("each namespace is named once"))]
     pub namespaces: Option<Vec<String>>,
+    /// Whether access is asked for in all namespaces that the policy lets in, by name or by its selector, at the moment of the first offer; at most 32. They
+    /// are fixed then, by name and uid: one that is made later is not among them. Goes with `policy`, and without `namespaces`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces_from_policy: Option<bool>,
     /// Whether access is asked for in all namespaces at once. Not supported yet and refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_wide: Option<bool>,

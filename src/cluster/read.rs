@@ -73,6 +73,16 @@ impl Reads {
         self.namespaces.ask(name.to_owned(), read).await
     }
 
+    /// All namespaces.
+    ///
+    /// # Errors
+    /// When the read failed.
+    pub async fn namespaces(&self) -> Result<Vec<NamespaceFacts>, CallError> {
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        let all = call("listing namespaces", namespaces.list(&ListParams::default())).await?;
+        Ok(all.items.into_iter().map(facts_of_namespace).collect())
+    }
+
     /// The policy of that name.
     ///
     /// # Errors

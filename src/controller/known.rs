@@ -22,7 +22,8 @@ use crate::core::facts::{Brake, Home, NamespaceFacts, RoleFacts};
 use crate::core::grant::{self, GrantUid, TargetSeen};
 use crate::core::guard::Standing;
 use crate::core::limits::Others;
-use crate::core::request::{self, target_names};
+use crate::core::request;
+use crate::core::request::targets::{self, Asked, asked};
 
 /// All stores, and what was written and isn't in them yet.
 pub struct Known {
@@ -69,8 +70,7 @@ impl Known {
         brake: Option<Brake>,
         guards: Standing,
     ) -> request::Observed {
-        let names = target_names(request);
-        let namespace = names.first().map(String::as_str).unwrap_or_default();
+        let asked = asked(request);
         let mut policies = self.policies.state();
         // A list that is read is in this order too.
         policies.sort_by_cached_key(|policy| policy.name_any());
@@ -83,8 +83,8 @@ impl Known {
                 Others::default()
             },
             policies: policies.iter().map(|policy| policy.as_ref().clone()).collect(),
-            role: self.role(&request.spec.role, namespace),
-            targets: names.iter().filter_map(|name| self.namespace(name)).collect(),
+            role: self.role(&request.spec.role, asked.first()),
+            targets: self.targets(&asked, home),
             grant: self
                 .grant(&grant::name(&request.uid().unwrap_or_default()))
                 .map(|grant| grant.as_ref().clone()),
@@ -92,6 +92,18 @@ impl Known {
             home: home.clone(),
             brake,
             guards,
+        }
+    }
+
+    fn targets(&self, asked: &Asked, home: &Home) -> Vec<NamespaceFacts> {
+        match asked {
+            Asked::Named(names) => names.iter().filter_map(|name| self.namespace(name)).collect(),
+            Asked::OfPolicy(name) => {
+                let policy = self.policies.get(&ObjectRef::new(name));
+                let all = self.namespaces.state().into_iter();
+                let all = all.map(|namespace| read::facts_of_namespace(namespace.as_ref().clone()));
+                policy.map_or_else(Vec::new, |policy| targets::of_policy(&policy.spec, home, all))
+            }
         }
     }
 

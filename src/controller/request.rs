@@ -23,9 +23,11 @@ use crate::cluster::anchor::AGAIN;
 use crate::cluster::call::{CallError, find};
 use crate::core::anchor::Until;
 use crate::core::binding;
+use crate::core::facts::NamespaceFacts;
 use crate::core::grant::GrantUid;
 use crate::core::limits::{Active, Others};
-use crate::core::request::{Observed, Plan, decide, prepares, target_names};
+use crate::core::request::targets::{self, Asked, asked};
+use crate::core::request::{Observed, Plan, decide, prepares};
 use crate::observe::announce::announcements;
 
 /// Looks at one request.
@@ -201,22 +203,35 @@ async fn observe(request: &AccessRequest, context: &Context) -> Result<Observed,
         (observed.grant, observed.left_behind) = look_for_grant(request, seal, context).await?;
         return Ok(observed);
     }
-    let names = target_names(request);
-    let namespace = names.first().map(String::as_str).unwrap_or_default();
+    let asked = asked(request);
     let (policies, role, targets) = futures::try_join!(
         policies(request, context),
-        context.reads.role(&request.spec.role, namespace),
-        try_join_all(names.iter().map(|name| context.reads.namespace(name)))
+        context.reads.role(&request.spec.role, asked.first()),
+        namespaces(&asked, context)
     )?;
     Ok(Observed {
         policies,
         role,
-        targets: targets.into_iter().flatten().collect(),
+        targets,
         // Again: a guard may have gone while the rest was read.
         guards: context.guards.standing(),
         brake: context.brakes.pulled(),
         ..observed
     })
+}
+
+/// The namespaces that are asked for, as far as they exist.
+async fn namespaces(asked: &Asked, context: &Context) -> Result<Vec<NamespaceFacts>, CallError> {
+    match asked {
+        Asked::Named(names) => {
+            let found = try_join_all(names.iter().map(|name| context.reads.namespace(name))).await?;
+            Ok(found.into_iter().flatten().collect())
+        }
+        Asked::OfPolicy(policy) => {
+            let (policy, all) = futures::try_join!(context.reads.policy(policy), context.reads.namespaces())?;
+            Ok(policy.map_or_else(Vec::new, |policy| targets::of_policy(&policy.spec, &context.home, all)))
+        }
+    }
 }
 
 /// The policy that the request is under, or all: which one fits depends on the others.

@@ -8,10 +8,11 @@ use kube::runtime::reflector::{ObjectRef, Store};
 
 use super::watch::{Change, Desk, Kind};
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, RequestPhase, RoleKind, RoleReference};
+use crate::core::binding;
 use crate::core::facts::Home;
 use crate::core::grant::{GrantUid, has_ended, name as grant_name};
 use crate::core::limits::Others;
-use crate::core::{binding, request::target_names};
+use crate::core::request::targets::asked;
 
 /// The desks of all controllers, and what each of them has.
 pub struct Desks {
@@ -140,7 +141,7 @@ impl Desks {
             return self.all();
         };
         let name = namespace.name_any();
-        self.undecided(|request| target_names(request).contains(&name));
+        self.undecided(|request| asked(request).may_include(&name));
         self.in_force(|grant| grant.spec.targets.iter().any(|target| target.namespace == name));
     }
 

@@ -192,6 +192,7 @@ pub fn request_spec() -> AccessRequestSpec {
         policy: None,
         role: cluster_role("reader"),
         namespaces: None,
+        namespaces_from_policy: None,
         cluster_wide: None,
         duration: Some(lasting("30m")),
         start_time: None,

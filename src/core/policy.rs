@@ -527,7 +527,8 @@ pub fn out_of_scope(policy: &AccessPolicySpec, ask: Ask<'_>) -> Option<Obstacle>
     ))
 }
 
-fn offers_namespace(policy: &AccessPolicySpec, namespace: &NamespaceFacts) -> bool {
+/// Whether a policy lets a namespace in.
+pub fn offers_namespace(policy: &AccessPolicySpec, namespace: &NamespaceFacts) -> bool {
     policy
         .namespaces
         .as_ref()

@@ -6,8 +6,7 @@
 mod assess;
 mod start;
 mod status;
-
-use std::collections::BTreeSet;
+pub mod targets;
 
 use chrono::{DateTime, Duration, Utc};
 
@@ -36,7 +35,7 @@ pub struct Observed {
     pub policies: Vec<AccessPolicy>,
     /// The role that is asked for, if it exists.
     pub role: Option<RoleFacts>,
-    /// The namespaces that are asked for, in order, as far as they exist.
+    /// The namespaces that are asked for ([`targets::asked`]), in order, as far as they exist.
     pub targets: Vec<NamespaceFacts>,
     /// What else its requester has; needed where a policy limits that ([`Others::matter`]).
     pub others: Others,
@@ -71,15 +70,6 @@ pub enum Plan {
         /// Whether it may be created without one.
         dead_mans_switch: DeadMansSwitch,
     },
-}
-
-/// The namespaces that a request asks for, each once: its own when it names none.
-pub fn target_names(request: &AccessRequest) -> Vec<String> {
-    let own = || request.metadata.namespace.clone().into_iter().collect();
-    let mut names: Vec<String> = request.spec.namespaces.clone().unwrap_or_else(own);
-    let mut seen = BTreeSet::new();
-    names.retain(|name| seen.insert(name.clone()));
-    names
 }
 
 /// What is to be done with a request.

@@ -357,6 +357,7 @@ async fn case_26_no_field_of_a_request_changes_nor_is_set_or_unset_later(scene: 
     let optional = [
         ("policy", json!("one"), json!("another")),
         ("namespaces", json!(["a", "b"]), json!(["a"])),
+        ("namespacesFromPolicy", json!(false), json!(true)),
         ("clusterWide", json!(false), json!(true)),
         ("duration", json!("60m"), json!("1h")),
         (

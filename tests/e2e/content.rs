@@ -156,6 +156,7 @@ async fn case_27_a_field_that_was_left_out_is_not_set_later(scene: Scene) {
     for (field, value) in [
         ("policy", json!(name(&policy))),
         ("namespaces", json!([scene.namespace])),
+        ("namespacesFromPolicy", json!(false)),
         ("clusterWide", json!(true)),
         ("clusterWide", json!(false)),
         ("duration", json!("1h")),

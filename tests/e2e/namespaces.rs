@@ -18,7 +18,8 @@ pub fn cases() -> Vec<Case> {
             case_48_a_namespace_that_is_missing_holds_up_the_others_until_it_is_there,
             case_48_where_one_namespace_refuses_the_binding_no_other_keeps_it,
             what_happens_to_the_access_in_one_namespace_ends_it_in_all,
-            a_role_of_one_namespace_is_not_asked_for_in_several;
+            a_role_of_one_namespace_is_not_asked_for_in_several,
+            all_that_a_policy_selects_are_fixed_with_the_first_offer;
     ]
 }
 
@@ -222,4 +223,38 @@ async fn a_role_of_one_namespace_is_not_asked_for_in_several(scene: Scene) {
     let twice = scene.request_with("twice", json!({"namespaces": [scene.namespace, scene.namespace]}));
     let refusal = scene.asks(&scene.alice, &twice).await.refused().unwrap();
     assert!(refusal.contains("each namespace is named once"), "{refusal}");
+}
+
+async fn all_that_a_policy_selects_are_fixed_with_the_first_offer(scene: Scene) {
+    let marked = format!("of-{}", scene.id);
+    let third = format!("{}-c", scene.namespace);
+    let labelled = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"e2e": marked}}});
+    let admin = scene.cluster().admin();
+    let policy = scene.policy_with(json!({"namespaces": {"selector": {"matchLabels": {"e2e": marked}}}}));
+    scene.has_policy(&policy).await;
+    let fields = json!({
+        "role": {"kind": "ClusterRole", "name": "e2e-reader"}, "namespacesFromPolicy": true, "policy": policy["metadata"]["name"],
+    });
+    scene
+        .asks(&scene.alice, &scene.request_with("all", fields.clone()))
+        .await
+        .ok()
+        .unwrap();
+    let message = scene.request_blocked_by("all", "NamespaceMissing").await;
+    assert!(message.contains("no namespace that it lets in"), "{message}");
+
+    let label = format!("e2e={marked}");
+    let first = ["label", "namespace", &scene.namespace, &label];
+    creates(admin, &labelled(&scene.second())).await.unwrap();
+    scene.kubectl(admin, &first).await.ok().unwrap();
+    scene.asked(&scene.request_with("both", fields)).await;
+    creates(admin, &labelled(&third)).await.unwrap();
+    scene.said(&scene.bob, "both", "approve").await;
+    scene.active("both").await;
+    assert_eq!(scene.bound().await, [scene.namespace.clone(), scene.second()]);
+    let targets = scene.request_now("both").await.status.unwrap().targets;
+    let names: Vec<_> = targets.iter().map(|target| target.namespace.as_str()).collect();
+    assert_eq!(names, [scene.namespace.as_str(), &scene.second()]);
+    scene.said(&scene.alice, "both", "revoke").await;
+    scene.has_none().await;
 }

@@ -71,7 +71,7 @@ pub fn approvals(count: usize) -> Value {
 /// Requests on which the operator has said nothing yet: their name, and their spec's particulars.
 fn fresh() -> Vec<(&'static str, Value)> {
     let filled = json!({
-        "policy": "one", "namespaces": ["a", "b"], "clusterWide": false, "duration": "60m", "extends": "one", "reason": "one",
+        "policy": "one", "namespaces": ["a", "b"], "namespacesFromPolicy": false, "clusterWide": false, "duration": "60m", "extends": "one", "reason": "one",
         "startTime": "2030-01-01T00:00:00Z",
     });
     vec![

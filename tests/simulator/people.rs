@@ -142,8 +142,12 @@ impl<'a> People<'a> {
         if self.chance.in_thousand(700) {
             spec["duration"] = format!("{}s", self.chance.between(3, 90)).into();
         }
-        if role.0 == "ClusterRole" && self.chance.in_thousand(300) {
-            spec["namespaces"] = json!(NAMESPACES);
+        if role.0 == "ClusterRole" && self.chance.in_thousand(400) {
+            if self.chance.in_thousand(300) {
+                spec["namespacesFromPolicy"] = true.into();
+            } else {
+                spec["namespaces"] = json!(NAMESPACES);
+            }
         }
         if self.chance.in_thousand(200) {
             let begins =

@@ -67,6 +67,7 @@ fn in_anothers_name() -> AccessRequest {
                 name: NAME.into(),
             },
             namespaces: None,
+            namespaces_from_policy: None,
             cluster_wide: None,
             duration: None,
             start_time: None,

@@ -80,6 +80,7 @@ fn every_field_of_the_request_is_in_the_offer_but_what_was_said_on_it() {
         policy: _,
         role: _,
         namespaces: _,
+        namespaces_from_policy: _,
         cluster_wide: _,
         duration: _,
         start_time: _,
@@ -94,6 +95,9 @@ fn every_field_of_the_request_is_in_the_offer_but_what_was_said_on_it() {
         ("role", |terms| terms.request.role = cluster_role("writer")),
         ("namespaces", |terms| {
             terms.request.namespaces = Some(strings(&["team-a"]))
+        }),
+        ("namespacesFromPolicy", |terms| {
+            terms.request.namespaces_from_policy = Some(true)
         }),
         ("clusterWide", |terms| terms.request.cluster_wide = Some(true)),
         ("duration", |terms| terms.request.duration = Some(lasting("31m"))),

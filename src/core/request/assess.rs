@@ -1,6 +1,7 @@
 //! From a request to an offer: which policy it is under, and everything that stands in the way.
 
-use super::{Observed, target_names};
+use super::Observed;
+use super::targets::{self, Asked, asked};
 use crate::api::condition;
 use crate::api::{
     AccessPolicy, AccessRequest, AccessRequestSpec, GoDuration, GrantedSubject, Offer, PolicyReference, Requester,
@@ -106,6 +107,7 @@ pub(super) fn assess(observed: &Observed) -> Assessment<'_> {
         Err(Choice::Blocked(obstacle)) => return blocked(None, obstacle),
     };
     let usable = not_ready(policy)
+        .or_else(|| unselected(request, targets).map(|obstacle| about(policy, obstacle)))
         .or_else(|| policy::out_of_scope(&policy.spec, ask).map(|obstacle| about(policy, obstacle)))
         .or_else(|| policy::out_of_bounds(&policy.spec, &request.spec))
         .or_else(|| {
@@ -209,6 +211,7 @@ fn unsupported(spec: &AccessRequestSpec) -> Option<Obstacle> {
         policy: _,
         role: _,
         namespaces: _,
+        namespaces_from_policy: _,
         cluster_wide,
         duration: _,
         start_time: _,
@@ -230,21 +233,26 @@ fn unsupported(spec: &AccessRequestSpec) -> Option<Obstacle> {
 
 /// A Role is one namespace's: under one name there may be another in each.
 fn role_of_one_namespace(request: &AccessRequest) -> Option<Obstacle> {
-    let names = target_names(request);
-    (request.spec.role.kind == RoleKind::Role && names.len() > 1).then(|| {
+    let several = match asked(request) {
+        Asked::Named(names) if names.len() < 2 && request.spec.namespaces_from_policy != Some(true) => return None,
+        Asked::Named(names) => format!("it asks for {}", names.len()),
+        Asked::OfPolicy(_) => "it asks for all of its policy".to_owned(),
+    };
+    (request.spec.role.kind == RoleKind::Role).then(|| {
         Obstacle::new(
             "RoleOfOneNamespace",
             format!(
-                "{} belongs to one namespace, and it asks for {}; make a new request for a ClusterRole, or one for each namespace",
+                "{} belongs to one namespace, and {several}; make a new request for a ClusterRole, or one for each namespace",
                 request.spec.role,
-                names.len()
             ),
         )
     })
 }
 
 fn missing_target(request: &AccessRequest, targets: &[NamespaceFacts]) -> Option<Obstacle> {
-    let names = target_names(request);
+    let Asked::Named(names) = asked(request) else {
+        return None;
+    };
     if names.is_empty() {
         return Some(Obstacle::new(
             "NamespaceMissing",
@@ -270,6 +278,27 @@ fn missing_target(request: &AccessRequest, targets: &[NamespaceFacts]) -> Option
             terminating.name
         ),
     ))
+}
+
+/// Why there is nothing to offer in the namespaces that a policy selects.
+fn unselected(request: &AccessRequest, found: &[NamespaceFacts]) -> Option<Obstacle> {
+    let Asked::OfPolicy(_) = asked(request) else {
+        return None;
+    };
+    match found.len() {
+        0 => Some(Obstacle::new(
+            "NamespaceMissing",
+            "there is no namespace that it lets in; it goes on when there is one",
+        )),
+        1..=targets::MOST => None,
+        many => Some(Obstacle::new(
+            "TooManyNamespaces",
+            format!(
+                "it lets in {many} namespaces, and a request can be for {} at most; make a new request that names some",
+                targets::MOST
+            ),
+        )),
+    }
 }
 
 enum Choice {

@@ -63,7 +63,20 @@ fn what_is_asked() -> Vec<Attempt> {
                 .refused("each namespace is named once"),
         );
     }
+    all.extend(namespaces_of_a_policy());
     all
+}
+
+fn namespaces_of_a_policy() -> Vec<Attempt> {
+    let together = "namespacesFromPolicy goes with policy, and without namespaces";
+    let asks =
+        |fields: Value| attempt(format!("somebody asks with {fields}"), &alice()).creates(request("new", fields));
+    vec![
+        asks(json!({"namespacesFromPolicy": true, "policy": "one"})).accepted(),
+        asks(json!({"namespacesFromPolicy": true})).refused(together),
+        asks(json!({"namespacesFromPolicy": true, "policy": "one", "namespaces": ["a"]})).refused(together),
+        asks(json!({"namespacesFromPolicy": false, "namespaces": ["a"]})).accepted(),
+    ]
 }
 
 fn nothing_changes() -> Vec<Attempt> {
@@ -75,6 +88,7 @@ fn nothing_changes() -> Vec<Attempt> {
     let optional = [
         ("policy", json!("one"), json!("another")),
         ("namespaces", json!(["a", "b"]), json!(["a"])),
+        ("namespacesFromPolicy", json!(false), json!(true)),
         ("clusterWide", json!(false), json!(true)),
         ("duration", json!("60m"), json!("1h")),
         (

@@ -5,6 +5,7 @@ mod obstacles;
 
 mod properties;
 mod start;
+mod targets;
 
 use super::*;
 use crate::api::condition;

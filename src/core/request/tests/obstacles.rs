@@ -113,13 +113,6 @@ fn what_is_said_to_be_off_is_no_obstacle() {
 }
 
 #[test]
-fn a_request_asks_for_its_own_namespace_unless_it_names_one() {
-    assert_eq!(target_names(&observed().request), ["team-a"]);
-    let other = changed(|observed| observed.request.spec.namespaces = Some(strings(&["team-b"])));
-    assert_eq!(target_names(&other.request), ["team-b"]);
-}
-
-#[test]
 fn a_role_of_the_namespace_is_looked_for_there() {
     let own = RoleReference {
         kind: RoleKind::Role,

@@ -1,9 +1,6 @@
 //! Requests that begin later, and requests for several namespaces.
 
 use super::*;
-use crate::api::{RoleKind, RoleReference};
-
-type Change = fn(&mut Observed);
 
 /// A request that is to begin after so many seconds.
 fn scheduled(seconds: i64) -> Observed {
@@ -126,68 +123,4 @@ fn what_was_in_the_way_for_a_moment_begins_no_stage_anew() {
         decide(&said(again, &[approve("eve", &digest)]), at(81)),
         Plan::Grant { .. }
     ));
-}
-
-// ---- several namespaces --------------------------------------------------------------------------------------------------
-
-/// A request for these namespaces, which are there and in the policy.
-fn asking_for(names: &[&str]) -> Observed {
-    let mut observed = observed();
-    observed.request.spec.namespaces = Some(strings(names));
-    observed.policies[0].spec.namespaces.as_mut().unwrap().names = strings(names);
-    observed.targets = target_names(&observed.request)
-        .iter()
-        .map(|name| namespace(name))
-        .collect();
-    observed
-}
-
-#[test]
-fn several_namespaces_are_offered_and_granted_together() {
-    let offered = stepped(asking_for(&["team-a", "team-b", "team-c"]), 1);
-    let digest = offer(&offered);
-    let status = offered.request.status.as_ref().unwrap();
-    let names: Vec<_> = status.targets.iter().map(|target| target.namespace.as_str()).collect();
-    assert_eq!(names, ["team-a", "team-b", "team-c"]);
-    let Plan::Grant { spec, .. } = decide(&said(offered, &[approve("bob", &digest)]), at(2)) else {
-        panic!("it is granted")
-    };
-    assert_eq!(spec.targets.len(), 3);
-}
-
-#[test]
-fn one_namespace_that_is_missing_going_or_not_in_the_policy_holds_up_all() {
-    let table: [(&str, Change); 4] = [
-        ("NamespaceMissing", |observed| drop(observed.targets.remove(1))),
-        ("NamespaceTerminating", |observed| {
-            observed.targets[1].terminating = true
-        }),
-        ("NamespaceNotInPolicy", |observed| {
-            observed.request.spec.policy = observed.policies[0].metadata.name.clone();
-            observed.policies[0].spec.namespaces.as_mut().unwrap().names.truncate(1);
-        }),
-        ("RoleOfOneNamespace", |observed| {
-            observed.request.spec.role = RoleReference {
-                kind: RoleKind::Role,
-                name: "reader".into(),
-            };
-        }),
-    ];
-    for (reason, change) in table {
-        let mut observed = asking_for(&["team-a", "team-b"]);
-        change(&mut observed);
-        assert_eq!(blocked(&observed), reason);
-    }
-}
-
-#[test]
-fn a_namespace_that_is_named_twice_is_one() {
-    assert_eq!(target_names(&asking_for(&["team-a", "team-a"]).request), ["team-a"]);
-}
-
-#[test]
-fn one_of_several_namespaces_that_was_replaced_ends_the_request() {
-    let mut observed = stepped(asking_for(&["team-a", "team-b"]), 1);
-    observed.targets[1].uid = "another".into();
-    assert_eq!(ended(&observed, 2), (RequestPhase::Failed, "TargetGone".into()));
 }
