@@ -33,7 +33,9 @@ pub struct Subject {
     pub role: (&'static str, String),
     /// By how much more than the margin the fault may delay an end.
     pub may_delay: Duration,
-    /// So many bindings of one name a grant may have had.
+    /// In so many namespaces it is asked for.
+    pub namespaces: usize,
+    /// So many bindings of one name a grant may have had in each.
     pub bindings: usize,
     pub before: Bystanders,
     pub after: Bystanders,
@@ -162,7 +164,7 @@ fn one_of_each(subject: &Subject, life: &Life) -> Findings {
             .iter()
             .filter(|binding| grant_uid(&binding[0].object) == uid)
             .count();
-        if bindings > subject.bindings {
+        if bindings > subject.bindings * subject.namespaces {
             findings.push(format!("{bindings} bindings of one grant"));
         }
     }
@@ -241,6 +243,10 @@ fn in_time(subject: &Subject, life: &Life, binding: &History<RoleBinding>, evide
         return vec![];
     };
     let mut findings = vec![];
+    let made = object.creation_timestamp().and_then(|made| moment(made.0));
+    if made.is_some_and(|made| made < deadline - subject.lasts) {
+        findings.push(format!("its binding was made at {made:?}, before its start"));
+    }
     let written = object
         .annotations()
         .get("curfew.dev/deadline")
@@ -292,10 +298,14 @@ fn allowed(due: DateTime<Utc>, outages: &[Outage]) -> DateTime<Utc> {
     allowed
 }
 
-/// Its creation plus what was asked for, to the second.
+/// Its creation, or its start, plus what was asked for, to the second.
 fn deadline(subject: &Subject, grant: &AccessGrant) -> Option<DateTime<Utc>> {
-    let created = moment(grant.metadata.creation_timestamp.as_ref()?.0)?;
-    Some(created + subject.lasts)
+    let begins = grant
+        .spec
+        .start_time
+        .as_ref()
+        .or(grant.metadata.creation_timestamp.as_ref());
+    Some(moment(begins?.0)? + subject.lasts)
 }
 
 fn moment(at: k8s_openapi::jiff::Timestamp) -> Option<DateTime<Utc>> {
@@ -355,7 +365,9 @@ fn strayed(evidence: &Evidence, event: &AuditEvent) -> Option<String> {
         ("accessrequests" | "accesspolicies" | "accessgrants", "status")
         | ("selfsubjectaccessreviews" | "selfsubjectreviews", "")
         | ("events", "") => true,
-        ("accessgrants", "") => event.verb == "create",
+        // That what it deletes has ended is seen by the ends of the scenarios.
+        ("accessgrants", "") => ["create", "delete"].contains(&event.verb.as_str()),
+        ("accessrequests", "") => event.verb == "delete",
         ("rolebindings", "") => {
             event.name.starts_with("curfew-") || event.verb == "create" && written_name(event).starts_with("curfew-")
         }

@@ -14,6 +14,14 @@ use crate::history::now;
 /// Whose calls those are that belong to no instance: lists and watches, anchors of a minute that many share.
 pub const SHARED: &str = "shared";
 
+/// The second namespace of an instance is called like the first, and this.
+pub const SECOND: &str = "-b";
+
+/// The instance to which a namespace belongs.
+pub fn instance_of(namespace: &str) -> &str {
+    namespace.strip_suffix(SECOND).unwrap_or(namespace)
+}
+
 /// Under which name a fault at a shared call is known: there can be one at each.
 pub fn owner_of_shared(call: &Call) -> String {
     format!("{SHARED}: {call}")
@@ -160,12 +168,13 @@ impl Book {
             name,
             body,
         } = asked;
-        if let Some(names) = namespace.as_ref().and_then(|namespace| self.instances.get(namespace)) {
-            return Some(names.instance.clone());
+        let instance = |namespace: &str| Some(self.instances.get(instance_of(namespace))?.instance.clone());
+        if let Some(instance) = namespace.as_deref().and_then(instance) {
+            return Some(instance);
         }
         let name = name.as_deref();
         match call.resource.split('/').next()? {
-            "namespaces" | "accesspolicies" => Some(self.instances.get(name?)?.instance.clone()),
+            "namespaces" | "accesspolicies" => instance(name?),
             "clusterroles" => self.roles.get(name?).cloned(),
             "selfsubjectaccessreviews" => self
                 .roles

@@ -119,6 +119,8 @@ impl Fault {
             (Self::Stale, "get", "jobs" | "services") => {
                 ended(RequestPhase::Revoked, Fate::Ended(EndReason::AnchorBroken))
             }
+            // What can't be read is taken for what was known, and a watch may not have shown yet the binding that was made a moment ago.
+            (Self::Forbidden, "get", "rolebindings") => ended(RequestPhase::Revoked, Fate::Ended(EndReason::Drifted)),
             // It says that the grant is gone: the request ends as one whose grant was deleted, by another word, when there is no binding either.
             (Self::Stale, "get", "accessgrants") => {
                 (end.grant == undisturbed.grant && end.request == Some(RequestPhase::Revoked))

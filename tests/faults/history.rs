@@ -14,6 +14,8 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+use crate::call::instance_of;
+
 /// Now, by the clock that the API server has too.
 #[allow(
     clippy::disallowed_methods,
@@ -39,7 +41,7 @@ pub struct Version<K> {
 /// Versions, in order, by what they are filed under.
 pub type File<K> = HashMap<String, Vec<Version<K>>>;
 
-/// All that was seen: filed by namespace, grants by that of their request.
+/// All that was seen: filed by instance, which is a namespace or two, grants by that of their request.
 #[derive(Default)]
 pub struct Pages {
     pub requests: File<AccessRequest>,
@@ -63,7 +65,7 @@ impl History {
             pages: Arc::default(),
             changes: Arc::new(watch::Sender::new(())),
         };
-        let of_namespace = |namespace: Option<String>| namespace.unwrap_or_default();
+        let of_namespace = |namespace: Option<String>| instance_of(&namespace.unwrap_or_default()).to_owned();
         history
             .follow(Api::<AccessRequest>::all(client.clone()), move |pages, version| {
                 file(&mut pages.requests, of_namespace(version.object.namespace()), version)

@@ -5,6 +5,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use chrono::{SecondsFormat, TimeDelta};
 use curfew::api::{AccessGrant, AccessPolicy, AccessRequest, GrantPhase, RequestPhase};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Service};
@@ -17,8 +18,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::call::Names;
-use crate::history::{History, Pages, living};
+use crate::call::{Names, SECOND};
+use crate::history::{History, Pages, living, now};
 use crate::scenarios::{End, Fate, Lasts, Scenario, Terms};
 use crate::world::World;
 
@@ -78,6 +79,12 @@ impl Instance {
         }
     }
 
+    /// Where access is asked for.
+    pub fn namespaces(&self) -> Vec<String> {
+        let second = self.terms.in_two.then(|| format!("{}{SECOND}", self.id));
+        std::iter::once(self.id.clone()).chain(second).collect()
+    }
+
     /// How long its access lasts.
     pub fn lasts(&self) -> Duration {
         self.lasts
@@ -91,11 +98,10 @@ impl Instance {
         let rbac =
             |kind: &str, name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
         let labels = json!({"app.kubernetes.io/managed-by": "somebody-else"});
-        made(
-            &Api::<Namespace>::all(self.admin.clone()),
-            json!({"metadata": {"name": self.id}}),
-        )
-        .await;
+        for namespace in self.namespaces() {
+            let namespaces = Api::<Namespace>::all(self.admin.clone());
+            made(&namespaces, json!({"metadata": {"name": namespace}})).await;
+        }
         if self.terms.role == "Role" {
             made(
                 &self.here::<Role>(&self.admin),
@@ -151,7 +157,7 @@ impl Instance {
     /// A policy under which alice may ask, of which the operator has said whether it can be used.
     pub async fn has_policy(&self) {
         let mut spec = json!({
-            "requesters": {"users": ["alice"]}, "roles": [{"kind": self.terms.role, "name": self.role}], "namespaces": {"names": [self.id]},
+            "requesters": {"users": ["alice"]}, "roles": [{"kind": self.terms.role, "name": self.role}], "namespaces": {"names": self.namespaces()},
             "maxDuration": "8000h", "approval": {"stages": [{"name": "lead", "approvers": {"users": ["bob", "carol"]}, "required": self.terms.approvals}]},
         });
         for (field, value) in (self.terms.policy)().as_object().unwrap() {
@@ -187,6 +193,12 @@ impl Instance {
             json!({"role": {"kind": self.terms.role, "name": self.role}, "duration": duration, "reason": "the sweep"});
         if self.terms.names_policy {
             spec["policy"] = json!(self.id);
+        }
+        if self.terms.in_two {
+            spec["namespaces"] = json!(self.namespaces());
+        }
+        if let Some(seconds) = self.terms.begins {
+            spec["startTime"] = json!((now() + TimeDelta::seconds(seconds)).to_rfc3339_opts(SecondsFormat::Secs, true));
         }
         made(
             &self.here::<AccessRequest>(&self.alice),
@@ -287,17 +299,32 @@ impl Instance {
         }
     }
 
-    /// An admin deletes the binding.
+    /// Waits until nothing is left of request and grant, or the request has ended without one.
+    pub async fn is_removed(&self) {
+        let found = |pages: &Pages| {
+            let was = pages.requests.contains_key(&self.id) && pages.grants.contains_key(&self.id);
+            let left = living(&pages.requests, &self.id).len() + living(&pages.grants, &self.id).len();
+            (was && left == 0).then_some(())
+        };
+        let waited = self.history.until(LIMIT, found).await;
+        assert!(waited.is_some(), "{}: not within {LIMIT:?}: its removal", self.id);
+    }
+
+    /// An admin deletes the binding, or one of them.
     pub async fn deletes_binding(&self) {
         let managed = |pages: &mut Pages| {
-            let living = living(&pages.bindings, &self.id).into_iter();
-            living
-                .filter(|binding| is_managed(&binding.object))
-                .map(|binding| binding.object.name_any())
-                .collect::<Vec<_>>()
+            let mut living = living(&pages.bindings, &self.id).into_iter();
+            let managed = living.find(|binding| is_managed(&binding.object));
+            managed.map(|binding| {
+                (
+                    binding.object.namespace().unwrap_or_default(),
+                    binding.object.name_any(),
+                )
+            })
         };
-        for binding in self.history.look(managed) {
-            self.deleted(&self.here::<RoleBinding>(&self.admin), &binding).await;
+        if let Some((namespace, name)) = self.history.look(managed) {
+            let bindings = Api::<RoleBinding>::namespaced(self.admin.clone(), &namespace);
+            self.deleted(&bindings, &name).await;
         }
     }
 

@@ -40,6 +40,10 @@ pub struct Terms {
     pub role: &'static str,
     /// Whether the request names its policy.
     pub names_policy: bool,
+    /// Whether it is asked for in two namespaces.
+    pub in_two: bool,
+    /// After so many seconds it is to begin, if not at once.
+    pub begins: Option<i64>,
     /// More of the policy's spec.
     pub policy: fn() -> Value,
 }
@@ -60,6 +64,8 @@ const USUAL: Terms = Terms {
     approvals: 1,
     role: "Role",
     names_policy: true,
+    in_two: false,
+    begins: None,
     policy: || json!({}),
 };
 
@@ -100,6 +106,11 @@ pub fn all() -> Vec<Scenario> {
     };
     let alone = Terms {
         lasts: Lasts::LongAlone,
+        ..USUAL
+    };
+    let in_two = Terms {
+        in_two: true,
+        role: "ClusterRole",
         ..USUAL
     };
     vec![
@@ -147,6 +158,78 @@ pub fn all() -> Vec<Scenario> {
             it.is_active().await;
             it.approver_says("revoke").await;
         }),
+        scenario!(
+            "expired in two namespaces",
+            Terms {
+                lasts: seconds.lasts,
+                ..in_two
+            },
+            Some(RequestPhase::Expired),
+            Ended(Expired),
+            |it| {
+                it.asks().await;
+                it.is_approved().await;
+            }
+        ),
+        scenario!(
+            "binding in one of two namespaces deleted while active",
+            in_two,
+            Some(RequestPhase::Revoked),
+            Ended(Drifted),
+            |it| {
+                it.asks().await;
+                it.is_approved().await;
+                it.is_active().await;
+                it.deletes_binding().await;
+            }
+        ),
+        // It may be over before it could begin: then it never does.
+        Scenario {
+            or: &[End {
+                request: Some(RequestPhase::Expired),
+                grant: Never,
+            }],
+            ..scenario!(
+                "expired after a later start",
+                Terms {
+                    begins: Some(6),
+                    ..seconds
+                },
+                Some(RequestPhase::Expired),
+                Ended(Expired),
+                |it| {
+                    it.asks().await;
+                    it.is_approved().await;
+                }
+            )
+        },
+        scenario!(
+            "expired after the glass was broken",
+            Terms {
+                approvals: 0,
+                policy: || json!({"approval": {"breakGlass": {}}}),
+                ..seconds
+            },
+            Some(RequestPhase::Expired),
+            Ended(Expired),
+            |it| {
+                it.asks().await;
+            }
+        ),
+        scenario!(
+            "expired and kept for a second",
+            Terms {
+                policy: || json!({"retention": "1s", "limits": {"activePerRequester": 1000}}),
+                ..seconds
+            },
+            None,
+            Gone,
+            |it| {
+                it.asks().await;
+                it.is_approved().await;
+                it.is_removed().await;
+            }
+        ),
         scenario!("denied", USUAL, Some(RequestPhase::Denied), Never, |it| {
             it.asks().await;
             it.approver_says("deny").await;

@@ -249,6 +249,7 @@ impl Stage<'_> {
                 approvers: &["bob", "carol"],
                 requester: "alice",
                 role: (scenario.terms.role, instance.names().role),
+                namespaces: instance.namespaces().len(),
                 bindings: fault.as_ref().map_or(1, |armed| armed.fault.bindings(&armed.call)),
                 may_delay: fault.map_or(Duration::ZERO, |armed| armed.fault.may_delay()),
                 before,
