@@ -293,6 +293,21 @@ mod tests {
     }
 
     #[test]
+    fn a_resource_of_that_name_in_another_group_is_another() {
+        for (group, resource, verb) in [
+            ("example.com", "secrets", "get"),
+            ("example.com", "pods", "create"),
+            ("", "rolebindings", "create"),
+        ] {
+            assert_eq!(
+                names(&[rule(group, &[resource], &[verb])]),
+                [""; 0],
+                "{group}/{resource}"
+            );
+        }
+    }
+
+    #[test]
     fn writing_and_reading_secrets_in_two_rules_mints_tokens() {
         let rules = [rule("", &["secrets"], &["create"]), rule("", &["secrets"], &["get"])];
         assert_eq!(names(&rules), ["MintsTokens", "ReadsSecrets"]);

@@ -354,13 +354,16 @@ async fn tried(setting: Setting, run: Run) {
         Setting::Shipped => SHIPPED.get_or_init(|| World::start(setting)).await,
         Setting::Older => OLDER.get_or_init(|| World::start(setting)).await,
         Setting::InTurn => IN_TURN.get_or_init(|| World::start(setting)).await,
-        Setting::Lent => match idle().pop() {
-            Some(world) => {
-                world.operator_begins_anew().await;
-                world
+        Setting::Lent => {
+            let idle = idle().pop();
+            match idle {
+                Some(world) => {
+                    world.operator_begins_anew().await;
+                    world
+                }
+                None => leaked(World::start(setting).await),
             }
-            None => leaked(World::start(setting).await),
-        },
+        }
         Setting::Alone => leaked(World::start(setting).await),
     };
     if setting == Setting::InTurn {

@@ -354,3 +354,42 @@ fn the_approvers_of_all_stages_and_escalations_may_deny_and_revoke() {
     policy.approval = None;
     assert_eq!(revokers(&policy), Revokers::default());
 }
+
+#[test]
+fn whoever_is_no_approver_is_told_of_which_stages() {
+    use crate::api::{Order, Stage};
+    let stage = |name: &str| Stage {
+        name: name.into(),
+        approvers: users(&["bob"]),
+        ..Stage::default()
+    };
+    let told = |order, stages: &[&str]| {
+        let approval = Approval {
+            order: Some(order),
+            stages: stages.iter().map(|name| stage(name)).collect(),
+            ..Approval::default()
+        };
+        let all = Revokers::default();
+        let mallory = approve("mallory", OFFER);
+        let weighing = weigh(rules(&approval, &all), &[heard(&mallory, 1)], at(1));
+        let Effect { counts, reason } = weighing.effects.into_iter().next().unwrap();
+        assert!(!counts);
+        reason
+    };
+    for (order, stages, ending) in [
+        (Order::Sequential, &["lead"][..], "an approver of stage \"lead\""),
+        (
+            Order::Sequential,
+            &["lead", "security"],
+            "an approver of stage \"lead\"",
+        ),
+        (
+            Order::Parallel,
+            &["lead", "security"],
+            "an approver of stages \"lead\" or \"security\"",
+        ),
+    ] {
+        let reason = told(order, stages);
+        assert!(reason.ends_with(ending), "{reason}");
+    }
+}

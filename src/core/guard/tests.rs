@@ -382,3 +382,102 @@ fn only_the_guards_own_refusal_proves_it() {
         assert!(!is_proof(other), "{other}");
     }
 }
+
+/// The guard that is shipped as the one, found as the other.
+fn found_as(kind: GuardKind, shipped: Value, found: Value) -> Option<Brake> {
+    let shipped = Shipped {
+        kind,
+        name: "a-guard".into(),
+        spec: shipped,
+    };
+    let found = Found {
+        mark: Mark {
+            kind,
+            name: "a-guard".into(),
+            uid: "uid".into(),
+            generation: 1,
+        },
+        spec: found,
+        terminating: false,
+    };
+    flaw(&[shipped], &[found])
+}
+
+#[test]
+fn only_what_the_api_server_itself_fills_in_is_no_difference() {
+    let policy = GuardKind::ValidatingAdmissionPolicy;
+    let rules = |fields: Value| json!({"matchConstraints": {"resourceRules": [fields]}});
+    for (filled, other) in [
+        (json!({"failurePolicy": "Fail"}), json!({"failurePolicy": "Ignore"})),
+        (json!({"matchPolicy": "Equivalent"}), json!({"matchPolicy": "Exact"})),
+        (rules(json!({"scope": "*"})), rules(json!({"scope": "Namespaced"}))),
+        (
+            json!({"objectSelector": {}}),
+            json!({"objectSelector": {"matchLabels": {"a": "b"}}}),
+        ),
+        (json!({"variables": []}), json!({"variables": [{"name": "x"}]})),
+        (json!({"paramKind": null}), json!({"paramKind": {"kind": "ConfigMap"}})),
+    ] {
+        let bare = if filled.get("matchConstraints").is_some() {
+            rules(json!({}))
+        } else {
+            json!({})
+        };
+        assert_eq!(found_as(policy, bare.clone(), filled.clone()), None, "{filled}");
+        assert_eq!(
+            found_as(policy, bare, other.clone()).unwrap().reason,
+            "GuardChanged",
+            "{other}"
+        );
+    }
+    let definition = GuardKind::CustomResourceDefinition;
+    let named = |fields: Value| {
+        let mut names = json!({"kind": "Thing", "plural": "things"});
+        let more = fields.as_object().unwrap().clone();
+        names.as_object_mut().unwrap().extend(more);
+        json!({"names": names})
+    };
+    let with = |fields: Value| {
+        let mut spec = named(json!({}));
+        spec.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        spec
+    };
+    for (filled, other) in [
+        (
+            named(json!({"singular": "thing"})),
+            named(json!({"singular": "another"})),
+        ),
+        (
+            named(json!({"listKind": "ThingList"})),
+            named(json!({"listKind": "Another"})),
+        ),
+        (named(json!({"shortNames": []})), named(json!({"shortNames": ["t"]}))),
+        (
+            with(json!({"preserveUnknownFields": false})),
+            with(json!({"preserveUnknownFields": true})),
+        ),
+        (
+            with(json!({"conversion": {"strategy": "None"}})),
+            with(json!({"conversion": {"strategy": "Webhook"}})),
+        ),
+    ] {
+        assert_eq!(found_as(definition, named(json!({})), filled.clone()), None, "{filled}");
+        let changed = found_as(definition, named(json!({})), other.clone()).unwrap();
+        assert_eq!(changed.reason, "GuardChanged", "{other}");
+    }
+}
+
+#[test]
+fn whoever_is_told_of_a_wrong_guard_is_told_what_repairs_it() {
+    let told = |kind, found: Value| found_as(kind, json!({}), found).unwrap().message;
+    let undo = "undo that, or delete it and run helm upgrade";
+    let apply = "apply the CustomResourceDefinitions";
+    let message = told(GuardKind::ValidatingAdmissionPolicy, json!({"variables": [1]}));
+    assert!(message.contains(undo) && !message.contains(apply), "{message}");
+    let message = told(GuardKind::CustomResourceDefinition, json!({"scope": "Cluster"}));
+    assert!(message.contains(apply) && !message.contains("helm"), "{message}");
+    let (_, missing) = stops(|found| found.retain(|found| found.mark.name != "curfew-status"));
+    assert!(missing.contains("must run helm upgrade"), "{missing}");
+}

@@ -212,3 +212,98 @@ fn an_access_beyond_a_limit_is_found_when_it_is_sealed() {
     ended(&mut first_ended);
     assert_eq!(found_between(&before(first_ended.clone()), &first_ended), "");
 }
+
+/// The policy of the world is another, and the grant was made under it.
+fn under(change: impl FnOnce(&mut crate::api::AccessPolicySpec)) -> World {
+    changed(|world| {
+        change(&mut world.policies[0].spec);
+        world.grants[0].spec.policy.digest = offer::policy_digest(&world.policies[0].spec);
+    })
+}
+
+/// The words of the grant are these, and they are on its request.
+fn on_the_word_of(mut world: World, words: Vec<Decision>) -> World {
+    world.requests[0].spec.decisions.clone_from(&words);
+    world.grants[0].spec.decisions = words;
+    world
+}
+
+#[test]
+fn a_policy_that_changed_since_is_no_measure_of_what_was_granted() {
+    let too_long = changed(|world| world.grants[0].spec.duration = lasting("5h"));
+    assert!(found(&too_long).contains("I3"));
+    let mut changed_since = too_long.clone();
+    changed_since.policies[0].spec.max_duration = lasting("3h");
+    assert!(!found(&changed_since).contains("I3"));
+    let mut another = too_long;
+    another.policies[0].metadata.uid = Some("another".into());
+    assert!(!found(&another).contains("I3"));
+}
+
+#[test]
+fn access_on_too_few_words_in_any_stage_is_found() {
+    let offer = world().grants[0].spec.offer.clone();
+    let two = || {
+        under(|spec| {
+            let stage = |name: &str, people: &[&str]| Stage {
+                name: name.into(),
+                approvers: users(people),
+                ..Stage::default()
+            };
+            let stages = vec![stage("lead", &["bob", "eve"]), stage("security", &["carol"])];
+            spec.approval.as_mut().unwrap().stages = stages;
+        })
+    };
+    let said = |who: &str, stage: &str| word(Verdict::Approve, who, &[&format!("{stage}/User:{who}")], &offer);
+    let (bob, carol, eve) = (said("bob", "lead"), said("carol", "security"), said("eve", "lead"));
+    assert_eq!(found(&on_the_word_of(two(), vec![bob.clone(), carol.clone()])), "");
+    let alone = found(&on_the_word_of(two(), vec![bob.clone()]));
+    assert!(alone.contains("rests on 1 people, and takes 2"), "{alone}");
+    let one_sided = found(&on_the_word_of(two(), vec![bob, eve]));
+    assert!(one_sided.contains("rests on 0 people in \"security\""), "{one_sided}");
+}
+
+#[test]
+fn a_broken_glass_is_found_where_the_policy_has_none_or_somebody_approved() {
+    let broken = |mut world: World| {
+        world.grants[0].spec.break_glass = true;
+        on_the_word_of(world, vec![])
+    };
+    let glass = || {
+        under(|spec| {
+            spec.approval = Some(crate::api::Approval {
+                break_glass: Some(crate::api::BreakGlass {}),
+                ..crate::api::Approval::default()
+            });
+        })
+    };
+    assert_eq!(found(&broken(glass())), "");
+    assert!(found(&broken(world())).contains("I2"));
+    let offer = world().grants[0].spec.offer.clone();
+    let mut approved = broken(glass());
+    approved.grants[0].spec.decisions = vec![approve("bob", &offer)];
+    assert!(found(&approved).contains("I2"));
+    let mut no_reason = broken(glass());
+    no_reason.grants[0].spec.reason = None;
+    assert!(found(&no_reason).contains("I2"), "{}", found(&no_reason));
+}
+
+#[test]
+fn an_end_is_said_too_early_while_any_binding_of_the_grant_stands() {
+    let unmarked = |mut world: World| {
+        world.bindings[0].metadata.labels = None;
+        world
+    };
+    let found_early = |world: World| {
+        let mut early = world.clone();
+        ended(&mut early);
+        found_between(&world, &early)
+    };
+    assert!(found_early(unmarked(world())).contains("I6"), "it was recorded");
+    let mut unrecorded = world();
+    unrecorded.grants[0].status.as_mut().unwrap().bindings.clear();
+    assert!(found_early(unrecorded.clone()).contains("I6"), "it bears the marks");
+    assert_eq!(found_early(unmarked(unrecorded)), "", "it is somebody else's");
+    let gone = changed(|world| drop(world.bindings.remove(0)));
+    assert_eq!(found_early(gone), "", "somebody else's stands");
+}

@@ -57,7 +57,7 @@ fn with_others(mut observed: Observed, requests: &[AccessRequest], grants: &[Acc
 #[test]
 fn a_request_beyond_those_that_wait_is_offered_when_one_of_them_no_longer_does() {
     let waiting = another("older", -10);
-    let second = with_others(under_limits(Some(1), None), &[waiting.clone()], &[]);
+    let second = with_others(under_limits(Some(1), None), std::slice::from_ref(&waiting), &[]);
     let blocked = published(&second, 5);
     assert_eq!((accepted(&second).as_str(), blocked.offer), ("TooManyPending", None));
     let message = blocked.message.unwrap();
@@ -66,7 +66,7 @@ fn a_request_beyond_those_that_wait_is_offered_when_one_of_them_no_longer_does()
         "{message}"
     );
 
-    let two_may = with_others(under_limits(Some(2), None), &[waiting.clone()], &[]);
+    let two_may = with_others(under_limits(Some(2), None), std::slice::from_ref(&waiting), &[]);
     assert_eq!(accepted(&two_may), "Offered");
     let mut decided = waiting.clone();
     decided.status.as_mut().unwrap().phase = Some(RequestPhase::Denied);
