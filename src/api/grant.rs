@@ -67,6 +67,9 @@ pub struct AccessGrantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,
+    /// The access that this one takes over from, where it extends one. That one ends when this one's bindings are there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extends: Option<Extended>,
     /// How long this record is kept after the access has ended. 720h (30 days) when nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<GoDuration>,
@@ -84,6 +87,20 @@ pub struct AccessGrantSpec {
     /// Whether the role allows streams that Kubernetes doesn't cut when access ends.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub streams_may_outlive: bool,
+}
+
+/// An access that is extended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Extended {
+    /// Its AccessGrant.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Its AccessGrant's uid.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+    /// When the first of all those that extend each other began. The policy's `maxTotalDuration` counts from then.
+    pub since: Time,
 }
 
 /// A request by namespace, name and uid.
@@ -294,6 +311,8 @@ pub enum EndReason {
     BindFailed,
     /// What would end it without the operator was changed or deleted.
     AnchorBroken,
+    /// Another grant took over: it goes on, under that one's deadline.
+    Extended,
     /// Curfew was uninstalled.
     Uninstalled,
 }

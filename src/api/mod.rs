@@ -19,7 +19,7 @@ pub mod time;
 
 pub use duration::{GoDuration, InvalidDuration, LONGEST};
 pub use grant::{
-    AccessGrant, AccessGrantSpec, AccessGrantStatus, BoundBinding, End, EndReason, GrantAnchor, GrantPhase,
+    AccessGrant, AccessGrantSpec, AccessGrantStatus, BoundBinding, End, EndReason, Extended, GrantAnchor, GrantPhase,
     GrantedPolicy, GrantedRole, GrantedSubject, RequestReference, Target,
 };
 pub use label_selector::{LabelSelector, SelectorOperator, SelectorRequirement};

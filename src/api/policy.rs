@@ -82,7 +82,8 @@ pub struct AccessPolicySpec {
     /// How late a request with a start time may still begin, because nobody approved it or nothing ran. Later it ends as Expired. 5m when nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_tolerance: Option<GoDuration>,
-    /// The longest that an access may last with all its extensions. Not supported yet: a policy that sets it is not Ready.
+    /// The longest that an access may last with all its extensions, counted from when the first of them began. Without it each extension takes only its own
+    /// approval; break-glass, which takes none, can't be extended then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_total_duration: Option<GoDuration>,
     /// Who looks at break-glass access afterwards. Not supported yet: a policy that sets it is not Ready.

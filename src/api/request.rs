@@ -36,6 +36,7 @@ use super::{GoDuration, RoleReference, Target};
     validation = Rule::new("has(self.namespaces) == has(oldSelf.namespaces) && (!has(self.namespaces) || self.namespaces == oldSelf.namespaces)").message("namespaces can't be changed; make a new request"),
     validation = Rule::new("has(self.namespacesFromPolicy) == has(oldSelf.namespacesFromPolicy) && (!has(self.namespacesFromPolicy) || self.namespacesFromPolicy == oldSelf.namespacesFromPolicy)").message("namespacesFromPolicy can't be changed; make a new request"),
     validation = Rule::new("!has(self.namespacesFromPolicy) || !self.namespacesFromPolicy || (has(self.policy) && !has(self.namespaces))").message("namespacesFromPolicy goes with policy, and without namespaces"),
+    validation = Rule::new("!has(self.extends) || !has(self.startTime)").message("extends goes without startTime: an extension begins when it is approved"),
     validation = Rule::new("has(self.clusterWide) == has(oldSelf.clusterWide) && (!has(self.clusterWide) || self.clusterWide == oldSelf.clusterWide)").message("clusterWide can't be changed; make a new request"),
     validation = Rule::new("has(self.duration) == has(oldSelf.duration) && (!has(self.duration) || self.duration == oldSelf.duration)").message("duration can't be changed; make a new request"),
     validation = Rule::new("has(self.startTime) == has(oldSelf.startTime) && (!has(self.startTime) || self.startTime == oldSelf.startTime)").message("startTime can't be changed; make a new request"),
@@ -71,7 +72,8 @@ pub struct AccessRequestSpec {
     /// whenever it was approved. A request that can't begin within the policy's `startTolerance` after it ends as Expired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
-    /// The AccessGrant that this request would extend. Not supported yet and refused.
+    /// The AccessGrant that this request is to extend: an active one of the same requester, under the same policy, for the same role and namespaces. It is
+    /// approved like any other request; when access is given, the new grant takes over from the old one without a gap. Goes without `startTime`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub extends: Option<String>,

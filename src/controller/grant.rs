@@ -102,11 +102,12 @@ async fn observe(grant: &AccessGrant, known: Observed, context: &Context) -> Res
     let reference = &grant.spec.request;
     let requests = Api::<AccessRequest>::namespaced(context.client.clone(), &reference.namespace);
     let role = grant.spec.role.reference();
-    let (request, role, policy, anchor, targets) = futures::join!(
+    let (request, role, policy, anchor, successor, targets) = futures::join!(
         find("reading the AccessRequest", requests.get(&reference.name)),
         context.reads.role(&role, grant.spec.role_namespace()),
         policy(grant, context),
         anchor(grant, context),
+        successor(known.successor.as_ref(), context),
         try_join_all(grant.spec.targets.iter().map(|target| look_at(grant, target, context)))
     );
     Ok(Observed {
@@ -116,6 +117,7 @@ async fn observe(grant: &AccessGrant, known: Observed, context: &Context) -> Res
         policy: or_known(policy, known.policy, context)?,
         targets: or_known(targets, known.targets, context)?,
         anchor: or_known(anchor, known.anchor, context)?,
+        successor: or_known(successor, known.successor, context)?,
     })
 }
 
@@ -134,6 +136,17 @@ async fn policy(grant: &AccessGrant, context: &Context) -> Result<Option<AccessP
     match grant.spec.policy.on_change {
         OnChange::Keep => Ok(None),
         OnChange::Revoke => context.reads.policy(&grant.spec.policy.name).await,
+    }
+}
+
+/// The grant that was seen to have taken over.
+async fn successor(seen: Option<&AccessGrant>, context: &Context) -> Result<Option<AccessGrant>, CallError> {
+    match seen {
+        Some(seen) => {
+            let grants = Api::<AccessGrant>::all(context.client.clone());
+            find("reading the AccessGrant that extends it", grants.get(&seen.name_any())).await
+        }
+        None => Ok(None),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::cluster::anchor::Anchors;
 use crate::cluster::newest::Newest;
 use crate::cluster::read;
 use crate::core::binding;
+use crate::core::extension;
 use crate::core::facts::{Brake, Home, NamespaceFacts, RoleFacts};
 use crate::core::grant::{self, GrantUid, TargetSeen};
 use crate::core::guard::Standing;
@@ -83,6 +84,9 @@ impl Known {
                 Others::default()
             },
             policies: policies.iter().map(|policy| policy.as_ref().clone()).collect(),
+            extended: (request.spec.extends.as_ref())
+                .and_then(|name| self.grant(name))
+                .map(|grant| grant.as_ref().clone()),
             role: self.role(&request.spec.role, asked.first()),
             targets: self.targets(&asked, home),
             grant: self
@@ -141,7 +145,21 @@ impl Known {
             anchor: (grant.spec.anchor.as_ref())
                 .map(|anchor| self.anchors.seen(&anchor.name))
                 .unwrap_or_default(),
+            successor: self.successor(grant),
         }
+    }
+
+    /// The grant that has taken over from this one.
+    fn successor(&self, grant: &AccessGrant) -> Option<AccessGrant> {
+        let grants = self
+            .grants
+            .state()
+            .into_iter()
+            .map(|other| self.written_grants.of(other));
+        let successor = grants
+            .into_iter()
+            .find(|other| extension::has_taken_over(other, grant))?;
+        Some(successor.as_ref().clone())
     }
 
     /// What has the name of the grant's binding in a namespace.

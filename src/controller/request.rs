@@ -204,12 +204,14 @@ async fn observe(request: &AccessRequest, context: &Context) -> Result<Observed,
         return Ok(observed);
     }
     let asked = asked(request);
-    let (policies, role, targets) = futures::try_join!(
+    let (extended, policies, role, targets) = futures::try_join!(
+        extended(request, context),
         policies(request, context),
         context.reads.role(&request.spec.role, asked.first()),
         namespaces(&asked, context)
     )?;
     Ok(Observed {
+        extended,
         policies,
         role,
         targets,
@@ -218,6 +220,17 @@ async fn observe(request: &AccessRequest, context: &Context) -> Result<Observed,
         brake: context.brakes.pulled(),
         ..observed
     })
+}
+
+/// The grant that is to be extended.
+async fn extended(request: &AccessRequest, context: &Context) -> Result<Option<AccessGrant>, CallError> {
+    match &request.spec.extends {
+        Some(name) => {
+            let grants = Api::<AccessGrant>::all(context.client.clone());
+            find("reading the AccessGrant to extend", grants.get(name)).await
+        }
+        None => Ok(None),
+    }
 }
 
 /// The namespaces that are asked for, as far as they exist.

@@ -51,6 +51,12 @@ impl Desks {
         self.requests
             .0
             .look([ObjectRef::new(&request.name).within(&request.namespace)]);
+        // What takes over ends what it extends; what has ended is extended no more.
+        self.grants
+            .0
+            .look(grant.spec.extends.iter().map(|extended| ObjectRef::new(&extended.name)));
+        let name = grant.name_any();
+        self.undecided(|request| request.spec.extends.as_ref() == Some(&name));
         if let Some(anchor) = &grant.spec.anchor {
             self.anchors
                 .0

@@ -218,6 +218,7 @@ pub fn observed() -> request::Observed {
         role: Some(role("reader")),
         targets: vec![namespace("team-a")],
         others: Others::default(),
+        extended: None,
         grant: None,
         left_behind: false,
         home: Home {
@@ -336,6 +337,7 @@ pub fn grant_observed() -> grant::Observed {
         role,
         targets,
         others: _,
+        extended: _,
         grant,
         left_behind: _,
         home: _,
@@ -353,6 +355,7 @@ pub fn grant_observed() -> grant::Observed {
         policy: policies.into_iter().next(),
         targets: targets.into_iter().map(seen).collect(),
         anchor: anchor_seen(),
+        successor: None,
     }
 }
 

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 
 use super::facts::{NamespaceFacts, RoleFacts};
-use super::{anchor, approval, binding, offer};
+use super::{anchor, approval, binding, extension, offer};
 use crate::api::condition::{self, Finding};
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, End, EndReason,
@@ -145,6 +145,8 @@ pub struct Observed {
     pub targets: Vec<TargetSeen>,
     /// Its anchor as it is now, if it has one.
     pub anchor: anchor::Seen,
+    /// The grant that extends this one, if there is one.
+    pub successor: Option<AccessGrant>,
 }
 
 /// One target as it is now.
@@ -178,6 +180,7 @@ pub fn decide(observed: &Observed) -> Plan {
         policy,
         targets,
         anchor,
+        successor,
     } = observed;
     let request = match standing_request(&grant.spec.request, request.as_ref()) {
         Ok(request) => request,
@@ -194,7 +197,8 @@ pub fn decide(observed: &Observed) -> Plan {
         .or_else(|| target_gone(&grant.spec.targets, targets))
         .or_else(|| role_changed(&grant.spec.role, role.as_ref(), is_bound(grant)))
         .or_else(|| policy_changed(&grant.spec.policy, policy.as_ref()))
-        .or_else(|| anchor_broken(grant.spec.anchor.as_ref(), anchor));
+        .or_else(|| anchor_broken(grant.spec.anchor.as_ref(), anchor))
+        .or_else(|| taken_over(grant, successor.as_ref()));
     match why {
         Some(why) => Plan::End(why),
         None => bindings(grant, targets),
@@ -328,6 +332,16 @@ fn anchor_broken(granted: Option<&GrantAnchor>, seen: &anchor::Seen) -> Option<W
     Some(Why::new(
         EndReason::AnchorBroken,
         format!("its dead man's switch {} is broken: {how}", anchor.name),
+    ))
+}
+
+fn taken_over(grant: &AccessGrant, successor: Option<&AccessGrant>) -> Option<Why> {
+    let successor = successor.filter(|successor| extension::has_taken_over(successor, grant))?;
+    let name = successor.metadata.name.as_deref().unwrap_or_default();
+    let until = time::written(deadline(successor));
+    Some(Why::new(
+        EndReason::Extended,
+        format!("it was extended: {name} has taken over, until {until}"),
     ))
 }
 
@@ -501,6 +515,7 @@ pub fn ended_reason(reason: EndReason) -> &'static str {
         EndReason::TargetGone => "TargetGone",
         EndReason::BindFailed => "BindFailed",
         EndReason::AnchorBroken => "AnchorBroken",
+        EndReason::Extended => "Extended",
         EndReason::Uninstalled => "Uninstalled",
     }
 }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::offer;
 use super::policy::Obstacle;
-use crate::api::{AccessGrant, AccessPolicy, AccessRequest, AccessRequestStatus, Limits, RequestPhase, time};
+use crate::api::{AccessGrant, AccessPolicy, AccessRequest, AccessRequestStatus, Extended, Limits, RequestPhase, time};
 
 /// A requester, as a label's value can hold it: user names can't be one.
 pub fn requester_digest(username: &str) -> String {
@@ -154,12 +154,13 @@ pub fn too_many_waiting(policy: &AccessPolicy, request: &AccessRequest, others: 
     })
 }
 
-/// Why access can't be given while others of its requester last. `None`: it can.
-pub fn too_many_active(policy: &AccessPolicy, others: &[Active]) -> Option<Obstacle> {
+/// Why access can't be given while others of its requester last. The one that it takes over from isn't another. `None`: it can.
+pub fn too_many_active(policy: &AccessPolicy, others: &[Active], extends: Option<&Extended>) -> Option<Obstacle> {
     let limit = limit(policy, |limits| limits.active_per_requester)?;
     let under: Vec<_> = others
         .iter()
         .filter(|other| policy.metadata.uid.as_ref() == Some(&other.under))
+        .filter(|other| extends.is_none_or(|extended| extended.name != other.name))
         .collect();
     (under.len() >= limit).then(|| {
         Obstacle::new(

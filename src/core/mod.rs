@@ -9,6 +9,7 @@ pub mod binding;
 pub mod clock;
 #[cfg(test)]
 mod explore;
+pub mod extension;
 pub mod facts;
 #[cfg(test)]
 mod fixture;

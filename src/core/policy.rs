@@ -159,23 +159,19 @@ fn unsupported(spec: &AccessPolicySpec) -> Vec<Obstacle> {
         on_policy_change: _,
         on_role_change: _,
         start_tolerance: _,
-        max_total_duration,
+        max_total_duration: _,
         review,
     } = spec;
-    [
-        (*cluster_wide, "clusterWide"),
-        (max_total_duration.is_some(), "maxTotalDuration"),
-        (review.is_some(), "review"),
-    ]
-    .into_iter()
-    .filter(|(set, _)| *set)
-    .map(|(_, what)| {
-        Obstacle::new(
-            "NotYetSupported",
-            format!("this version doesn't support {what} yet; take it out of the policy"),
-        )
-    })
-    .collect()
+    [(*cluster_wide, "clusterWide"), (review.is_some(), "review")]
+        .into_iter()
+        .filter(|(set, _)| *set)
+        .map(|(_, what)| {
+            Obstacle::new(
+                "NotYetSupported",
+                format!("this version doesn't support {what} yet; take it out of the policy"),
+            )
+        })
+        .collect()
 }
 
 fn flaws_of_scope(spec: &AccessPolicySpec) -> Vec<Obstacle> {
@@ -227,6 +223,7 @@ fn flaws_of_durations(spec: &AccessPolicySpec) -> Vec<Obstacle> {
         ("requestTTL", &spec.request_ttl),
         ("startTolerance", &spec.start_tolerance),
         ("retention", &spec.retention),
+        ("maxTotalDuration", &spec.max_total_duration),
     ] {
         flaws.extend(duration.iter().filter_map(|duration| parse(field, duration).err()));
     }

@@ -19,7 +19,7 @@ use super::facts::{Brake, Home, NamespaceFacts, RoleFacts};
 use super::guard::Standing;
 use super::limits::{self, Others};
 use super::policy::Obstacle;
-use super::{grant, hazard, offer, policy};
+use super::{extension, grant, hazard, offer, policy};
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, Approval, DeadMansSwitch,
     EndReason, GrantPhase, GrantedPolicy, GrantedRole, OnChange, RequestPhase, RequestReference, Revokers,
@@ -39,6 +39,8 @@ pub struct Observed {
     pub targets: Vec<NamespaceFacts>,
     /// What else its requester has; needed where a policy limits that ([`Others::matter`]).
     pub others: Others,
+    /// The grant of the name that this request is to extend, if it names one and there is one.
+    pub extended: Option<AccessGrant>,
     /// The grant that this request led to, if there is one.
     pub grant: Option<AccessGrant>,
     /// Whether a binding of a grant that is gone is still there.
@@ -91,7 +93,7 @@ pub fn decide(observed: &Observed, now: DateTime<Utc>) -> Plan {
 }
 
 fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan {
-    let assessment = assess(observed);
+    let assessment = assess(observed, now);
     let policy = assessment.policy().or_else(|| policy_of(observed));
     let revokers = policy
         .map(|policy| approval::revokers(&policy.spec))
@@ -128,7 +130,8 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
         Some(start) => start.ends(&assessment, &weighing.outcome, observed, policy, now),
         None => expiry(created(&observed.request), policy),
     };
-    let wake = weighing.wake.map_or(ends, |wake| wake.min(ends));
+    let wake = [weighing.wake, assessment.latest(observed), Some(ends)];
+    let wake = wake.into_iter().flatten().min().unwrap_or(ends);
     match (assessment, weighing.outcome) {
         (Assessment::Over { reason, message }, _) => draft.ended(RequestPhase::Failed, reason, message),
         (Assessment::Offered(offered), Outcome::TimedOut(timed_out)) if !unseen && timed_out.at < ends => {
@@ -157,7 +160,7 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
                 return draft.held(&offered, revokers, &observed.targets, brake, ends);
             }
             let spec = grant_spec(observed, &offered, &by, revokers.clone());
-            let too_many = limits::too_many_active(offered.policy, &observed.others.active);
+            let too_many = limits::too_many_active(offered.policy, &observed.others.active, spec.extends.as_ref());
             match (&observed.grant, too_many) {
                 (None, Some(too_many)) => draft.held(&offered, revokers, &observed.targets, too_many, ends),
                 (None, None) => Plan::Grant {
@@ -166,10 +169,13 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
                 },
                 // Another was made at the same moment.
                 (Some(_), Some(Obstacle { reason, message })) => draft.gives_way(reason, &message),
-                (Some(grant), None) if is_as_decided(grant, spec, &offered) && grant::due(grant, now).is_none() => {
-                    draft.sealed(grant, &offered, revokers, &observed.targets)
-                }
-                (Some(_), None) => draft.overtaken(),
+                (Some(grant), None) => match extension::lasts_too_long(offered.policy, grant) {
+                    Some(Obstacle { reason, message }) => draft.ended(RequestPhase::Failed, reason, message),
+                    None if is_as_decided(grant, spec, &offered) && grant::due(grant, now).is_none() => {
+                        draft.sealed(grant, &offered, revokers, &observed.targets)
+                    }
+                    None => draft.overtaken(),
+                },
             }
         }
         _ if observed.grant.is_some() => draft.overtaken(),
@@ -322,6 +328,7 @@ fn grant_spec(observed: &Observed, offered: &Offered<'_>, by: &[usize], revokers
         revokers,
         reason: request.spec.reason.clone(),
         retention: policy.spec.retention.clone(),
+        extends: (request.spec.extends.as_ref()).and(observed.extended.as_ref().map(extension::taken_over)),
         anchor: None,
         no_anchor: None,
         hazards: offer.hazards.clone(),
@@ -354,7 +361,7 @@ fn follow(draft: Draft<'_>, grant: Option<&AccessGrant>, left_behind: bool) -> P
 
 fn ended_as(reason: EndReason) -> RequestPhase {
     match reason {
-        EndReason::Expired => RequestPhase::Expired,
+        EndReason::Expired | EndReason::Extended => RequestPhase::Expired,
         EndReason::Denied => RequestPhase::Denied,
         EndReason::RequestDeleted => RequestPhase::Withdrawn,
         EndReason::Revoked

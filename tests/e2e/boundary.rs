@@ -374,19 +374,25 @@ async fn case_26_no_field_of_a_request_changes_nor_is_set_or_unset_later(scene: 
         .iter()
         .for_each(|(field, value, _)| full[*field] = value.clone());
     creates(&scene.alice, &scene.request_with("bare", bare)).await.unwrap();
+    // An extension begins at once.
+    let mut later = full.clone();
+    later["extends"].take();
+    full["startTime"].take();
     creates(&scene.alice, &scene.request_with("full", full)).await.unwrap();
+    creates(&scene.alice, &scene.request_with("later", later))
+        .await
+        .unwrap();
 
     let requests = scene.requests();
     for (field, value, other) in &optional {
         let because = format!("{field} can't be changed");
-        refused(
-            merges(&requests, "full", json!({"spec": {*field: other}})).await,
-            &because,
-        );
-        refused(
-            merges(&requests, "full", json!({"spec": {*field: null}})).await,
-            &because,
-        );
+        let has_it = if *field == "startTime" { "later" } else { "full" };
+        for change in [other, &Value::Null] {
+            refused(
+                merges(&requests, has_it, json!({"spec": {*field: change}})).await,
+                &because,
+            );
+        }
         refused(
             merges(&requests, "bare", json!({"spec": {*field: value}})).await,
             &because,

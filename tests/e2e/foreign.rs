@@ -496,6 +496,7 @@ async fn granted_and_then_stopped(scene: &Scene, name: &str) -> AccessGrant {
         role,
         targets: target.into_iter().collect(),
         others: Others::default(),
+        extended: None,
         grant: None,
         left_behind: false,
         home: Home {

@@ -24,6 +24,7 @@ mod credentials;
 mod denial;
 mod ending;
 mod examples;
+mod extension;
 mod finalizers;
 mod foreign;
 mod guards;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         denial::cases(),
         ending::cases(),
         examples::cases(),
+        extension::cases(),
         finalizers::cases(),
         foreign::cases(),
         guards::cases(),

@@ -72,11 +72,11 @@ pub fn approvals(count: usize) -> Value {
 fn fresh() -> Vec<(&'static str, Value)> {
     let filled = json!({
         "policy": "one", "namespaces": ["a", "b"], "namespacesFromPolicy": false, "clusterWide": false, "duration": "60m", "extends": "one", "reason": "one",
-        "startTime": "2030-01-01T00:00:00Z",
     });
     vec![
         ("fresh", json!({})),
         ("filled", filled),
+        ("later", json!({"startTime": "2030-01-01T00:00:00Z"})),
         ("bare", json!({"duration": null, "reason": null})),
     ]
 }

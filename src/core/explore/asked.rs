@@ -210,6 +210,7 @@ impl Asked {
         }
         let binding_seen = binding.map(|binding| self.binding(grant, binding));
         let seen = grant::Observed {
+            successor: None,
             grant: self.grant(grant).clone(),
             request: Some(self.request(request).clone()),
             role: Some(role("reader")),

@@ -97,7 +97,6 @@ fn each_flaw_is_told_by_its_own_reason_and_alone() {
 fn what_is_not_supported_yet_makes_a_policy_not_ready_and_is_named() {
     let table: &[(&str, Change<AccessPolicySpec>)] = &[
         ("clusterWide", |spec| spec.cluster_wide = true),
-        ("maxTotalDuration", |spec| spec.max_total_duration = Some(lasting("8h"))),
         ("review", |spec| spec.review = Some(Review::default())),
     ];
     for (what, change) in table {

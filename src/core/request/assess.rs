@@ -1,5 +1,7 @@
 //! From a request to an offer: which policy it is under, and everything that stands in the way.
 
+use chrono::{DateTime, Duration, Utc};
+
 use super::Observed;
 use super::targets::{self, Asked, asked};
 use crate::api::condition;
@@ -7,6 +9,7 @@ use crate::api::{
     AccessPolicy, AccessRequest, AccessRequestSpec, GoDuration, GrantedSubject, Offer, PolicyReference, Requester,
     RoleKind,
 };
+use crate::core::extension::{self, Refusal};
 use crate::core::facts::{NamespaceFacts, RoleFacts};
 use crate::core::identity::Account;
 use crate::core::policy::{self, Ask, Obstacle};
@@ -34,6 +37,20 @@ impl<'a> Assessment<'a> {
             Self::Offered(offered) => Some(offered.policy),
         }
     }
+
+    /// The last moment at which an extension that is offered can be granted, if there is one.
+    pub(super) fn latest(&self, observed: &Observed) -> Option<DateTime<Utc>> {
+        let Self::Offered(offered) = self else { return None };
+        let ask = Ask {
+            spec: &observed.request.spec,
+            requester: offered.requester,
+            targets: &observed.targets,
+        };
+        let extended = observed.extended.as_ref().filter(|_| ask.spec.extends.is_some())?;
+        let latest = extension::latest(offered.policy, ask, extended)?;
+        // Until and with that moment it can.
+        latest.checked_add_signed(Duration::milliseconds(1))
+    }
 }
 
 /// An offer and all that it rests on.
@@ -46,13 +63,14 @@ pub(super) struct Offered<'a> {
 }
 
 /// What stands between a request and an offer, or the offer.
-pub(super) fn assess(observed: &Observed) -> Assessment<'_> {
+pub(super) fn assess(observed: &Observed, now: DateTime<Utc>) -> Assessment<'_> {
     let Observed {
         request,
         policies,
         role,
         targets,
         others,
+        extended,
         grant: _,
         left_behind: _,
         home,
@@ -126,6 +144,11 @@ pub(super) fn assess(observed: &Observed) -> Assessment<'_> {
         .or_else(|| limits::too_many_waiting(policy, request, others))
     {
         return blocked(Some(policy), obstacle);
+    }
+    match extension::refusal(policy, ask, extended.as_ref(), now) {
+        Some(Refusal::Over(Obstacle { reason, message })) => return Assessment::Over { reason, message },
+        Some(Refusal::Blocked(obstacle)) => return blocked(Some(policy), obstacle),
+        None => {}
     }
     match (
         role,
@@ -215,16 +238,12 @@ fn unsupported(spec: &AccessRequestSpec) -> Option<Obstacle> {
         cluster_wide,
         duration: _,
         start_time: _,
-        extends,
+        extends: _,
         reason: _,
         requester: _,
         decisions: _,
     } = spec;
-    let what = [
-        (*cluster_wide == Some(true), "clusterWide"),
-        (extends.is_some(), "extends"),
-    ];
-    let (_, what) = what.into_iter().find(|(set, _)| *set)?;
+    let what = (*cluster_wide == Some(true)).then_some("clusterWide")?;
     Some(Obstacle::new(
         "NotYetSupported",
         format!("this version doesn't support {what} yet; make a new request without it"),

@@ -64,6 +64,13 @@ fn what_is_asked() -> Vec<Attempt> {
         );
     }
     all.extend(namespaces_of_a_policy());
+    all.push(
+        asks(
+            "no extension begins later".into(),
+            json!({"extends": "one", "startTime": "2030-01-01T00:00:00Z"}),
+        )
+        .refused("extends goes without startTime"),
+    );
     all
 }
 
@@ -101,8 +108,9 @@ fn nothing_changes() -> Vec<Attempt> {
     ];
     let mut all = vec![];
     for (field, value, other) in &optional {
-        all.push(changes("filled", field, other));
-        all.push(changes("filled", field, &Value::Null));
+        let has_it = if *field == "startTime" { "later" } else { "filled" };
+        all.push(changes(has_it, field, other));
+        all.push(changes(has_it, field, &Value::Null));
         all.push(changes("bare", field, value));
     }
     let requester = [

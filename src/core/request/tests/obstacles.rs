@@ -18,9 +18,6 @@ const TABLE: &[(&str, Change)] = &[
     ("NotYetSupported", |observed| {
         observed.request.spec.cluster_wide = Some(true)
     }),
-    ("NotYetSupported", |observed| {
-        observed.request.spec.extends = Some("grant-1".into())
-    }),
     ("NamespaceMissing", |observed| observed.targets.clear()),
     ("NamespaceMissing", |observed| {
         observed.request.spec.namespaces = Some(strings(&["team-b"]))
