@@ -218,7 +218,7 @@ pub enum RequestPhase {
     Withdrawn,
     /// Access was ended before its deadline, or the request before it was granted.
     Revoked,
-    /// Access ended at its deadline, or nobody decided in time.
+    /// Access ended at its deadline or went on under a request that extended it, or nobody decided in time.
     Expired,
     /// It could not be granted.
     Failed,

@@ -10,8 +10,8 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use super::grant::{self, GrantUid};
 use super::{binding, identity, offer, policy};
 use crate::api::{
-    AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, Decision, RequestPhase, Revokers, Stage, Verdict, marks,
-    time,
+    AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, Decision, GrantPhase, RequestPhase, Revokers, Stage,
+    Verdict, marks, time,
 };
 
 /// Within the second that the API server tells, nobody knows better than their own clock.
@@ -79,6 +79,7 @@ pub fn violated(world: &World, margin: Duration) -> Vec<String> {
         not_sealed(world),
         too_soon(world),
         beyond_the_policy(world),
+        extended_too_long(world),
         twice(world),
         false_deadline(world),
     ];
@@ -347,8 +348,11 @@ pub fn sealed_beyond_a_limit(world: &World, request: &AccessRequest) -> Option<S
     let seal = request.status.as_ref()?.seal.as_ref()?;
     let grant = world.grant(&GrantUid::new(&seal.uid))?;
     let limit = world.policy(&grant.spec)?.spec.limits.as_ref()?.active_per_requester?;
+    // The one from which it takes over is about to end.
+    let extends = grant.spec.extends.as_ref().map(|extended| &extended.uid);
     let is_theirs = |other: &&AccessGrant| {
-        other.spec.policy.uid == grant.spec.policy.uid
+        (extends.is_none() || extends != other.metadata.uid.as_ref())
+            && other.spec.policy.uid == grant.spec.policy.uid
             && other.spec.requester.username == grant.spec.requester.username
             && !grant::has_ended(other)
     };
@@ -383,6 +387,32 @@ fn beyond_the_policy(world: &World) -> Option<String> {
                 desired.role_ref == found.role_ref && desired.subjects == found.subjects
             });
             (!is_as_granted).then(|| format!("I3: the binding {} is not what was granted", called(found)))
+        })
+    })
+}
+
+/// That no access is bound that lasts longer with those that it extends than the policy allows.
+fn extended_too_long(world: &World) -> Option<String> {
+    world.managed().find_map(|(found, uid)| {
+        let grant = world.grant(&uid)?;
+        let since = time::from_kubernetes(&grant.spec.extends.as_ref()?.since);
+        let longest = world
+            .policy(&grant.spec)?
+            .spec
+            .max_total_duration
+            .as_ref()?
+            .parse()
+            .ok();
+        let longest = longest.and_then(|longest| Duration::from_std(longest).ok());
+        let last = since
+            .zip(longest)
+            .and_then(|(since, longest)| since.checked_add_signed(longest));
+        last.is_none_or(|last| grant::deadline(grant) > last).then(|| {
+            format!(
+                "I3: the binding {} stands until {}, longer than its policy allows with all extensions",
+                called(found),
+                time::written(grant::deadline(grant))
+            )
         })
     })
 }
@@ -441,7 +471,9 @@ pub fn unfinished(world: &World) -> Vec<String> {
     });
     let grant = world.grants.iter().find_map(|grant| {
         let request = world.request(&grant.spec.request.uid);
-        let over = grant::deadline(grant) <= world.now || request.is_none_or(|request| is_over(request, grant));
+        let over = grant::deadline(grant) <= world.now
+            || request.is_none_or(|request| is_over(request, grant))
+            || world.grants.iter().any(|other| has_taken_over(other, grant));
         (over && !grant::has_ended(grant)).then(|| {
             format!(
                 "I5: the grant {} is over and doesn't end",
@@ -459,6 +491,14 @@ pub fn unfinished(world: &World) -> Vec<String> {
     });
     let late = outlived(world, Duration::zero());
     [late, orphan, grant, request].into_iter().flatten().collect()
+}
+
+/// Whether another grant extends this one and is bound: then both give the same.
+fn has_taken_over(other: &AccessGrant, grant: &AccessGrant) -> bool {
+    let extends = other.spec.extends.as_ref();
+    let phase = other.status.as_ref().and_then(|status| status.phase);
+    extends.is_some_and(|extends| Some(&extends.uid) == grant.metadata.uid.as_ref())
+        && phase == Some(GrantPhase::Active)
 }
 
 /// Whether a request calls for the end of its grant: by its own end, or by a revocation that counts.

@@ -2,7 +2,7 @@
 //! here, by chance, and says what it was.
 
 use chrono::{SecondsFormat, TimeDelta};
-use curfew::api::{AccessRequest, Decision, OpenStage, RequestPhase, Verdict, marks};
+use curfew::api::{AccessGrant, AccessRequest, Decision, OpenStage, RequestPhase, Verdict, marks};
 use curfew::core::binding;
 use serde_json::{Value, json};
 
@@ -89,6 +89,9 @@ impl<'a> People<'a> {
             policy["limits"] = limits;
         }
         if self.chance.in_thousand(300) {
+            policy["maxTotalDuration"] = format!("{}s", self.chance.between(20, 200)).into();
+        }
+        if self.chance.in_thousand(300) {
             policy["retention"] = format!("{}s", self.chance.between(1, 120)).into();
         }
         policy
@@ -124,6 +127,11 @@ impl<'a> People<'a> {
 
     pub fn asks(&mut self) -> String {
         self.asked += 1;
+        if self.chance.in_thousand(200)
+            && let Some(told) = self.asks_for_longer()
+        {
+            return told;
+        }
         let (name, namespace) = (format!("fix-{}", self.asked), NAMESPACES[self.chance.below(2)]);
         let who = REQUESTERS[self.chance.below(2)];
         let role = if self.chance.in_thousand(500) {
@@ -156,6 +164,34 @@ impl<'a> People<'a> {
         }
         self.make(Kind::AccessRequest, namespace, &name, json!({"spec": spec}));
         format!("{who} asks: {namespace}/{name}")
+    }
+
+    /// Somebody asks to extend some access, theirs or not, over or not.
+    fn asks_for_longer(&mut self) -> Option<String> {
+        let key = self.some(Kind::AccessGrant)?;
+        let grant: AccessGrant = typed(&self.server.look(|store| store.get(&key))?);
+        let who = if self.chance.in_thousand(900) {
+            grant.spec.requester.username.clone()
+        } else {
+            REQUESTERS[self.chance.below(2)].to_owned()
+        };
+        let namespaces: Vec<_> = grant
+            .spec
+            .targets
+            .iter()
+            .map(|target| target.namespace.clone())
+            .collect();
+        let (name, namespace) = (format!("fix-{}", self.asked), namespaces.first()?.clone());
+        let spec = json!({
+            "role": grant.spec.role.reference(), "policy": grant.spec.policy.name, "namespaces": namespaces, "reason": "it takes longer",
+            "requester": {"username": who, "uid": "", "groups": []}, "duration": format!("{}s", self.chance.between(3, 90)),
+            "extends": key.name,
+        });
+        self.make(Kind::AccessRequest, &namespace, &name, json!({"spec": spec}));
+        Some(format!(
+            "{who} asks for longer: {namespace}/{name} extends {}",
+            key.name
+        ))
     }
 
     /// Somebody says something on some request, if the guards let them.

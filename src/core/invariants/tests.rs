@@ -307,3 +307,39 @@ fn an_end_is_said_too_early_while_any_binding_of_the_grant_stands() {
     let gone = changed(|world| drop(world.bindings.remove(0)));
     assert_eq!(found_early(gone), "", "somebody else's stands");
 }
+
+/// The access of the world extends one that began so many seconds before.
+fn extending(since: i64) -> World {
+    let mut world = under(|spec| spec.max_total_duration = Some(lasting("1h")));
+    world.grants[0].spec.extends = Some(crate::api::Extended {
+        name: "grant-first".into(),
+        uid: "uid-of-first".into(),
+        since: written(since),
+    });
+    world
+}
+
+#[test]
+fn an_access_that_is_longer_with_its_extensions_than_its_policy_allows_is_found() {
+    assert_eq!(found(&extending(-1800)), "");
+    assert!(found(&extending(-1801)).contains("I3"));
+    let mut unbound = extending(-1801);
+    unbound.bindings.clear();
+    assert!(!found(&unbound).contains("I3"), "nothing is given");
+}
+
+#[test]
+fn what_was_extended_and_stays_is_found_once_nothing_is_left_to_do() {
+    let mut both = extending(-10);
+    let (mut request, mut first) = (both.requests[0].clone(), both.grants[0].clone());
+    request.metadata.uid = Some("uid-of-the-first".into());
+    first.metadata.uid = Some("uid-of-first".into());
+    first.spec.request.uid = "uid-of-the-first".into();
+    first.spec.extends = None;
+    request.status.as_mut().unwrap().seal.as_mut().unwrap().uid = "uid-of-first".into();
+    both.requests.push(request);
+    both.grants.push(first);
+    assert!(!unfinished(&both).is_empty());
+    both.grants[0].status.as_mut().unwrap().phase = None;
+    assert_eq!(unfinished(&both), Vec::<String>::new(), "it isn't bound yet");
+}
