@@ -343,3 +343,117 @@ fn what_was_extended_and_stays_is_found_once_nothing_is_left_to_do() {
     both.grants[0].status.as_mut().unwrap().phase = None;
     assert_eq!(unfinished(&both), Vec::<String>::new(), "it isn't bound yet");
 }
+
+#[test]
+fn a_binding_before_its_start_is_found_but_for_the_second_by_which_clocks_differ() {
+    let starting = |seconds: i64| changed(|world| world.grants[0].spec.start_time = Some(written(seconds)));
+    assert!(found(&starting(3)).contains("I2"));
+    assert!(!found(&starting(2)).contains("I2"), "the world is at 1");
+    assert!(!found(&starting(0)).contains("I2"));
+}
+
+#[test]
+fn a_word_that_is_gone_is_found() {
+    let without = changed(|world| world.requests[0].spec.decisions.clear());
+    let wrong = found_between(&world(), &without);
+    assert!(
+        wrong.contains("I2: a word that was spoken on the request fix is gone"),
+        "{wrong}"
+    );
+    let more = changed(|world| world.requests[0].spec.decisions.push(withdraw()));
+    assert_eq!(found_between(&world(), &more), "");
+}
+
+#[test]
+fn a_word_of_somebody_whose_word_it_isnt_is_against_nothing() {
+    for word in [
+        word(Verdict::Revoke, "mallory", &[marks::VIA_REQUESTER], ""),
+        word(Verdict::Revoke, "alice", &["*/User:alice"], ""),
+        word(Verdict::Deny, "alice", &["*/User:alice", "*/Group:sre"], ""),
+        word(Verdict::Deny, "mallory", &["*/User:mallory"], ""),
+    ] {
+        let said = |world: &mut World| world.requests[0].spec.decisions.push(word.clone());
+        let sealed = changed(said);
+        let before = changed(|world| {
+            unsealed(world);
+            said(world);
+        });
+        assert_eq!(found_between(&before, &sealed), "", "{word:?}");
+        assert_eq!(unfinished(&sealed), Vec::<String>::new(), "{word:?}");
+    }
+    // A denial after the seal is no reason to end.
+    let denied = changed(|world| world.requests[0].spec.decisions.push(deny("carol")));
+    assert_eq!(unfinished(&denied), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_exactly_as_long_as_the_policy_allows_is_within_it() {
+    assert_eq!(found(&under(|spec| spec.max_duration = lasting("30m"))), "");
+    assert!(found(&under(|spec| spec.max_duration = lasting("29m"))).contains("I3"));
+}
+
+#[test]
+fn a_request_that_doesnt_say_that_its_grant_has_ended_is_found_once_nothing_is_left_to_do() {
+    let silent = changed(|world| {
+        ended(world);
+        world.bindings.truncate(0);
+    });
+    assert_eq!(
+        unfinished(&silent),
+        ["I5: the grant of the request fix has ended, and the request doesn't say so"]
+    );
+    let told = changed(|world| {
+        ended(world);
+        world.bindings.clear();
+        world.requests[0].status.as_mut().unwrap().phase = Some(RequestPhase::Expired);
+    });
+    assert_eq!(unfinished(&told), Vec::<String>::new());
+}
+
+#[test]
+fn curfews_own_binding_may_be_deleted_by_its_marks_or_because_it_was_recorded() {
+    let gone = |mut before: World| {
+        let mut after = before.clone();
+        after.bindings.remove(0);
+        before.now = at(1);
+        touched(&before, &after)
+    };
+    let mut unrecorded = world();
+    unrecorded.grants[0].status.as_mut().unwrap().bindings.clear();
+    assert_eq!(gone(unrecorded.clone()), None, "it bears the marks");
+    let mut unmarked = world();
+    unmarked.bindings[0].metadata.labels = None;
+    assert_eq!(gone(unmarked), None, "it was recorded");
+    unrecorded.bindings[0].metadata.labels = None;
+    assert!(gone(unrecorded).is_some(), "neither");
+}
+
+#[test]
+fn an_end_of_another_grant_says_nothing_of_this_one() {
+    let mut before = world();
+    let mut another = before.grants[0].clone();
+    another.metadata.uid = Some("uid-of-another".into());
+    another.spec.request.uid = "uid-of-anothers-request".into();
+    another.status.as_mut().unwrap().bindings.clear();
+    before.grants.insert(0, another);
+    let mut after = before.clone();
+    after.grants[0].status.as_mut().unwrap().phase = Some(GrantPhase::Ended);
+    assert_eq!(found_between(&before, &after), "");
+    assert_eq!(found_between(&after, &after), "");
+}
+
+#[test]
+fn what_is_wrong_is_told_by_name() {
+    let late = changed(|world| world.now = at(1800));
+    assert!(
+        found(&late).contains("team-a/curfew-uid-of-grant-uid-of-fix"),
+        "{}",
+        found(&late)
+    );
+    let grant = changed(|world| world.grants[0].spec.duration = lasting("5h"));
+    assert!(
+        found(&grant).contains("the grant grant-uid-of-fix is beyond"),
+        "{}",
+        found(&grant)
+    );
+}

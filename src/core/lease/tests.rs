@@ -399,9 +399,19 @@ fn who_saw_the_lease_being_taken_to_end_everything_leaves_it_for_long_and_who_be
     assert_eq!(before.step(at(306.9)), Step::Wait(at(307.0)));
     assert_eq!(before.step(at(307.0)), write("9"));
 
-    let mut anew = me();
-    anew.saw("9".into(), holder("uninstalling-one"), at(0.1));
-    anew.saw("9".into(), holder("uninstalling-one"), at(14.9));
-    assert_eq!(anew.step(at(15.0)), Step::Wait(at(15.1)));
-    assert_eq!(anew.step(at(15.1)), write("9"));
+    // However often it looks.
+    for looks in 1..4 {
+        let mut anew = me();
+        anew.saw("9".into(), holder("uninstalling-one"), at(0.1));
+        (1..looks).for_each(|_| anew.saw("9".into(), holder("uninstalling-one"), at(14.9)));
+        anew.look_at = Moment::MAX;
+        assert_eq!(anew.step(at(15.0)), Step::Wait(at(15.1)), "{looks}");
+        assert_eq!(anew.step(at(15.1)), write("9"), "{looks}");
+    }
+}
+
+#[test]
+fn who_uninstalls_is_called_so() {
+    assert_eq!(me().identity(), "me");
+    assert_eq!(Candidate::uninstalling("one").identity(), "uninstalling-one");
 }
