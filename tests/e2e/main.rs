@@ -45,6 +45,7 @@ mod schedule;
 mod signs;
 mod simultaneous;
 mod tools;
+mod tutorial;
 mod uninstall;
 mod world;
 
@@ -92,6 +93,7 @@ fn main() -> ExitCode {
         retention::cases(),
         schedule::cases(),
         simultaneous::cases(),
+        tutorial::cases(),
     ];
     let trials: Vec<Trial> = cases.into_iter().flatten().map(world::Case::trial).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
