@@ -65,7 +65,8 @@ pub struct AccessPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<GoDuration>,
     /// Whether every grant must end even when the operator is gone for good. `Required` (what holds when nothing is said) grants nothing that only the
-    /// operator would end; it is not supported yet, and such a policy is not Ready. `BestEffort` grants without that safety net, and the grant says so.
+    /// operator would end: where no anchor can be had, an approved request waits and says why. `BestEffort` grants without that safety net then, and the grant
+    /// says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_mans_switch: Option<DeadMansSwitch>,
     /// Whether roles are allowed by which a holder can plant access that no deadline ends: roles that write RBAC, mint tokens, impersonate, approve

@@ -72,7 +72,8 @@ fn an_extension_is_offered_approved_and_granted_like_any_other_and_says_what_it_
 
 #[test]
 fn only_the_same_is_extended() {
-    let table: [(&str, fn(&mut AccessGrant)); 5] = [
+    type Change = fn(&mut AccessGrant);
+    let table: [(&str, Change); 5] = [
         ("requester", |old| old.spec.requester.username = "carol".into()),
         ("policy", |old| old.spec.policy.uid = "another".into()),
         ("role", |old| old.spec.role.name = "writer".into()),
