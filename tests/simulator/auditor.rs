@@ -2,7 +2,7 @@
 //!
 //! What must hold stands in `core::invariants`; here is only how much delay is forgiven: none that nothing explains. It asks the controllers nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -18,6 +18,8 @@ use crate::apiserver::{Change, Key, Kind, Object, Who};
 
 /// From what a replica read to what it did about it: the time limit of a call, and a bit.
 const UNDER_WAY: TimeDelta = TimeDelta::seconds(12);
+/// From what a replica read to what it wrote, when no call was late: what was made meanwhile it couldn't know.
+const ON_ITS_WAY: TimeDelta = TimeDelta::milliseconds(100);
 /// A replica that nothing hinders has ended what is due after so long.
 const PROMPT: TimeDelta = TimeDelta::seconds(2);
 /// So long after its deadline kube-controller-manager has taken a binding away by itself, if nothing hinders it: a minute, the anchor's margins, and a bit.
@@ -41,8 +43,8 @@ pub struct Auditor {
     unsettled: DateTime<Utc>,
     /// Since when something isn't finished.
     open: BTreeMap<String, DateTime<Utc>>,
-    /// The uids of what replicas made.
-    made: BTreeSet<String>,
+    /// The uids of what replicas made, who that was, and when.
+    made: BTreeMap<String, (Who, DateTime<Utc>)>,
     /// Bindings that bore all of Curfew's marks, by uid, and until when.
     marked: BTreeMap<String, DateTime<Utc>>,
     /// Words that nobody attested.
@@ -90,7 +92,7 @@ impl Auditor {
             kube_hindered: now,
             unsettled: now,
             open: BTreeMap::new(),
-            made: BTreeSet::new(),
+            made: BTreeMap::new(),
             marked: BTreeMap::new(),
             planted: vec![],
             wrong: vec![],
@@ -147,14 +149,15 @@ impl Auditor {
             Kind::RoleBinding => store(&mut self.world.bindings, change),
             _ => store(&mut self.world.policies, change),
         }
-        let after = self.part(request.as_deref(), change);
+        let mut after = self.part(request.as_deref(), change);
+        after.bindings.retain(|found| !self.was_not_there_yet(who, found, now));
         self.seen.count(&before, &after);
         let mut wrong = violated(&after, LONG);
         wrong.extend(violated_by(&before, &after));
         wrong.extend(self.is_beyond_a_limit(&before, &after));
         self.bore_marks(change, now);
         if matches!(who, Who::Replica(_))
-            && !self.is_made_by_a_replica(change)
+            && !self.is_made_by_a_replica(who, change, now)
             && !self.bore_marks_just_now(change, now)
         {
             wrong.extend(touched(&before, &after));
@@ -166,6 +169,12 @@ impl Auditor {
         self.wrong
             .extend(wrong.into_iter().map(|wrong| format!("{who:?}: {wrong}")));
         self.late(now);
+    }
+
+    /// Whether a replica that says something now can't have seen this binding: another's call has made it since.
+    fn was_not_there_yet(&self, who: Who, binding: &RoleBinding, now: DateTime<Utc>) -> bool {
+        let made = binding.metadata.uid.as_ref().and_then(|uid| self.made.get(uid));
+        made.is_some_and(|(by, at)| *by != who && now - *at < ON_ITS_WAY)
     }
 
     /// Until when a binding bore all of Curfew's marks, whoever wrote them.
@@ -190,14 +199,14 @@ impl Auditor {
     }
 
     /// Whether a binding is one that a replica made: it stays Curfew's when nothing says so any more, its marks taken off and its grant deleted.
-    fn is_made_by_a_replica(&mut self, change: &Change) -> bool {
+    fn is_made_by_a_replica(&mut self, who: Who, change: &Change, now: DateTime<Utc>) -> bool {
         let uid = |object: &Object| object["metadata"]["uid"].as_str().map(str::to_owned);
         match (&change.before, &change.after) {
             (None, Some(made)) => {
-                self.made.extend(uid(made));
+                self.made.extend(uid(made).map(|uid| (uid, (who, now))));
                 true
             }
-            (Some(before), _) => uid(before).is_some_and(|uid| self.made.contains(&uid)),
+            (Some(before), _) => uid(before).is_some_and(|uid| self.made.contains_key(&uid)),
             (None, None) => false,
         }
     }
