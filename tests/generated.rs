@@ -38,6 +38,19 @@ fn the_committed_custom_resource_definitions_are_what_the_code_says() {
     }
 }
 
+#[test]
+fn the_reference_of_conditions_is_the_catalogue() {
+    let path = "docs/reference/conditions.md";
+    let mut text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    for kind in ["AccessPolicy", "AccessRequest", "AccessGrant"] {
+        let begin = format!("<!-- of {kind}, from src/api/catalogue.rs -->\n");
+        let (before, rest) = text.split_once(&begin).unwrap();
+        let (_, after) = rest.split_once("<!-- end -->").unwrap();
+        text = format!("{before}{begin}{}<!-- end -->{after}", api::catalogue::table(kind));
+    }
+    is_committed(path, &text);
+}
+
 /// What the operator compares the API server's guards with.
 #[test]
 fn the_guards_that_the_operator_knows_are_those_of_the_chart() {

@@ -1,9 +1,9 @@
-//! The catalogue of conditions and reasons. Nothing else in the project invents one.
+//! Conditions: their types, and how one is set. Which reasons each may have stands in the [catalogue].
 
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::time;
+use super::{catalogue, time};
 
 /// AccessPolicy: requests can be granted under it.
 pub const READY: &str = "Ready";
@@ -73,6 +73,10 @@ pub fn set(conditions: &mut Vec<Condition>, finding: Finding, generation: Option
         reason,
         message,
     } = finding;
+    debug_assert!(
+        holds.is_none_or(|holds| catalogue::knows(kind, holds, reason)),
+        "{kind} {holds:?} {reason} is not in the catalogue"
+    );
     let status = match holds {
         Some(true) => "True",
         Some(false) => "False",
