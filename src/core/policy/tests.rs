@@ -94,6 +94,12 @@ fn each_flaw_is_told_by_its_own_reason_and_alone() {
 }
 
 #[test]
+fn a_default_duration_may_be_as_long_as_the_longest() {
+    let spec = changed(|spec| spec.default_duration = Some(lasting("4h")));
+    assert_eq!(reasons(&spec, &[]), [""; 0]);
+}
+
+#[test]
 fn what_is_not_supported_yet_makes_a_policy_not_ready_and_is_named() {
     let table: &[(&str, Change<AccessPolicySpec>)] = &[
         ("clusterWide", |spec| spec.cluster_wide = true),

@@ -4,6 +4,7 @@ mod life;
 mod obstacles;
 
 mod properties;
+mod stages;
 mod start;
 mod targets;
 

@@ -102,25 +102,3 @@ fn before_its_start_it_can_be_denied_and_withdrawn() {
     assert_eq!(ended(&denied, 10).0, RequestPhase::Denied);
     assert_eq!(ended(&said(waiting, &[withdraw()]), 10).0, RequestPhase::Withdrawn);
 }
-
-#[test]
-fn what_was_in_the_way_for_a_moment_begins_no_stage_anew() {
-    let mut escalating = observed();
-    let stage = &mut escalating.policies[0].spec.approval.as_mut().unwrap().stages[0];
-    stage.timeout = Some(lasting("1m"));
-    stage.escalate_to = Some(users(&["eve"]));
-    let escalated = stepped(stepped(escalating, 1), 61);
-    let digest = offer(&escalated);
-    assert!(escalated.request.status.as_ref().unwrap().open[0].escalated.is_some());
-    let mut blocked = escalated.clone();
-    blocked.role = None;
-    let mut back = stepped(blocked, 70);
-    back.role = escalated.role.clone();
-    let again = stepped(back, 80);
-    let open = &again.request.status.as_ref().unwrap().open[0];
-    assert_eq!((&open.since, &open.escalated), (&Some(written(1)), &Some(written(61))));
-    assert!(matches!(
-        decide(&said(again, &[approve("eve", &digest)]), at(81)),
-        Plan::Grant { .. }
-    ));
-}
