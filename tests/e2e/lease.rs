@@ -56,15 +56,7 @@ async fn two_processes_with_one_identity_give_each_access_once(scene: Scene) {
     const REQUESTS: usize = 12;
     scene.has_policy(&scene.policy()).await;
     let first = scene.world.installation.operator().unwrap();
-    let options = OperatorOptions::new(env!("CARGO_BIN_EXE_curfew"))
-        .arguments(["--namespace", scene.world.installation.namespace()])
-        .identity(first.name());
-    let twin = scene.world.installation.spawn_operator(options).await.unwrap();
-    twin.wait_until_ready().await.unwrap();
-    eventually("both believe that they grant", async || {
-        leads(first).await && leads(&twin).await
-    })
-    .await;
+    let twin = twin_of(&scene, first).await;
 
     let names: Vec<_> = (0..REQUESTS).map(|number| format!("look-{number}")).collect();
     let requests = names
@@ -80,6 +72,20 @@ async fn two_processes_with_one_identity_give_each_access_once(scene: Scene) {
         assert_on_time(&scene, &grant);
     }
     scene.has_no_access().await;
+}
+
+/// Another process with the identity of this one: both believe that they grant.
+pub async fn twin_of(scene: &Scene, first: &Operator) -> Operator {
+    let options = OperatorOptions::new(env!("CARGO_BIN_EXE_curfew"))
+        .arguments(["--namespace", scene.world.installation.namespace()])
+        .identity(first.name());
+    let twin = scene.world.installation.spawn_operator(options).await.unwrap();
+    twin.wait_until_ready().await.unwrap();
+    eventually("both believe that they grant", async || {
+        leads(first).await && leads(&twin).await
+    })
+    .await;
+    twin
 }
 
 /// One of them does, and the others know that they don't.

@@ -4,16 +4,14 @@ use std::collections::BTreeMap;
 
 use curfew::api::{AccessRequest, RequestPhase, condition, marks};
 use curfew::core::limits::requester_digest;
-use curfew_testbed::OperatorOptions;
 use futures::future::{join_all, try_join_all};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
 
+use crate::lease::twin_of;
 use crate::scene::Scene;
-use crate::signs::leads;
 use crate::simultaneous::{ask_many, says};
-use crate::tools::eventually;
 use crate::world::{Case, cases};
 
 pub fn cases() -> Vec<Case> {
@@ -109,16 +107,7 @@ async fn two_that_grant_at_once_never_pass_a_limit_of_one(scene: Scene) {
     scene
         .has_policy(&scene.policy_with(json!({"limits": {"activePerRequester": 1}})))
         .await;
-    let first = scene.world.installation.operator().unwrap();
-    let options = OperatorOptions::new(env!("CARGO_BIN_EXE_curfew"))
-        .arguments(["--namespace", scene.world.installation.namespace()])
-        .identity(first.name());
-    let twin = scene.world.installation.spawn_operator(options).await.unwrap();
-    twin.wait_until_ready().await.unwrap();
-    eventually("both believe that they grant", async || {
-        leads(first).await && leads(&twin).await
-    })
-    .await;
+    let _twin = twin_of(&scene, scene.world.installation.operator().unwrap()).await;
     let names = ask_many(&scene, REQUESTS, json!({"duration": "2s"})).await;
     let bob = scene.of::<AccessRequest>(&scene.bob);
     try_join_all(names.iter().map(|name| says(&bob, name, "approve")))
