@@ -151,14 +151,13 @@ impl Known {
 
     /// The grant that has taken over from this one.
     fn successor(&self, grant: &AccessGrant) -> Option<AccessGrant> {
-        let grants = self
-            .grants
-            .state()
-            .into_iter()
-            .map(|other| self.written_grants.of(other));
-        let successor = grants
-            .into_iter()
-            .find(|other| extension::has_taken_over(other, grant))?;
+        // Few extend anything, and what they extend never changes: only of those it matters whether something newer is known.
+        let grants = self.grants.state().into_iter();
+        let mut extending = grants.filter(|other| extension::extends(other, grant));
+        let successor = extending.find_map(|other| {
+            let newest = self.written_grants.of(other);
+            extension::has_taken_over(&newest, grant).then_some(newest)
+        })?;
         Some(successor.as_ref().clone())
     }
 

@@ -54,7 +54,7 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
         }
         Glance::Wanting { is_to_give } => is_to_give,
     };
-    let _first = context.precedence.giving().await;
+    let first = context.precedence.giving().await;
     let (mut observed, mut plan, turn) = decided_afresh(&request, is_to_give, &context).await?;
     // No watch tells that an anchor can be had again.
     let mut again = None;
@@ -78,7 +78,13 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
     }
     match plan {
         Plan::Publish { status, wake } => {
+            let ends = status.phase.is_some_and(RequestPhase::is_final);
             publish(&context, &observed.request, *status).await?;
+            if ends {
+                // A removal waits for what goes first, which this no longer is.
+                drop((first, turn));
+                keep::no_surplus(&observed.request, &context).await?;
+            }
             let wake = [wake, again].into_iter().flatten().min();
             Ok(wake.map_or(Again::OnChange, |moment| context.at(moment)))
         }
@@ -332,9 +338,6 @@ async fn publish(context: &Context, request: &AccessRequest, status: AccessReque
     }
     if let Some(phase) = phase(&written).filter(|phase| phase.is_final()) {
         context.metrics.closed(phase);
-    }
-    if phase(&written).is_some_and(RequestPhase::is_final) {
-        keep::no_surplus(&written, context).await?;
     }
     context.announcer.announce(
         &written,

@@ -196,6 +196,7 @@ mod tests {
         clock.heard(time(30.0), at(30.0), at(30.0));
         assert!(clock.skew(time(30.5), at(30.0)) < TOLERANCE, "it is right again");
     }
+
     #[test]
     fn what_was_heard_says_less_the_longer_ago_it_was_by_as_much_as_clocks_may_drift() {
         let (clock, later) = (heard(), 1000.0);

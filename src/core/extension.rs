@@ -139,11 +139,15 @@ pub fn taken_over(extended: &AccessGrant) -> Extended {
     }
 }
 
-/// Whether a grant has taken over from this one: its bindings are there.
-pub fn has_taken_over(successor: &AccessGrant, from: &AccessGrant) -> bool {
+/// Whether a grant is to take over from this one.
+pub fn extends(successor: &AccessGrant, from: &AccessGrant) -> bool {
     let extended = successor.spec.extends.as_ref();
     extended.is_some_and(|extended| Some(&extended.uid) == from.metadata.uid.as_ref())
-        && successor.status.as_ref().and_then(|status| status.phase) == Some(GrantPhase::Active)
+}
+
+/// Whether a grant has taken over from this one: its bindings are there.
+pub fn has_taken_over(successor: &AccessGrant, from: &AccessGrant) -> bool {
+    extends(successor, from) && successor.status.as_ref().and_then(|status| status.phase) == Some(GrantPhase::Active)
 }
 
 #[cfg(test)]
