@@ -230,6 +230,13 @@ impl Instance {
         }
     }
 
+    /// Alice asks, and has access.
+    pub async fn gets_access(&self) {
+        self.asks().await;
+        self.is_approved().await;
+        self.is_active().await;
+    }
+
     /// Waits until there is a grant, or the request has ended otherwise.
     pub async fn has_a_grant(&self) {
         let found = |pages: &Pages| {
@@ -243,7 +250,7 @@ impl Instance {
     }
 
     /// Waits until the request is Active, or has ended otherwise.
-    pub async fn is_active(&self) {
+    async fn is_active(&self) {
         self.sees("access", |request| {
             phase(request).is_some_and(|phase| phase == RequestPhase::Active || phase.is_final())
         })

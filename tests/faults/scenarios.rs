@@ -153,9 +153,7 @@ pub fn all() -> Vec<Scenario> {
             }
         ),
         scenario!("revoked", alone, Some(RequestPhase::Revoked), Ended(Revoked), |it| {
-            it.asks().await;
-            it.is_approved().await;
-            it.is_active().await;
+            it.gets_access().await;
             it.approver_says("revoke").await;
         }),
         scenario!(
@@ -177,9 +175,7 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Revoked),
             Ended(Drifted),
             |it| {
-                it.asks().await;
-                it.is_approved().await;
-                it.is_active().await;
+                it.gets_access().await;
                 it.deletes_binding().await;
             }
         ),
@@ -248,9 +244,7 @@ pub fn all() -> Vec<Scenario> {
             None,
             Ended(RequestDeleted),
             |it| {
-                it.asks().await;
-                it.is_approved().await;
-                it.is_active().await;
+                it.gets_access().await;
                 it.deletes_request().await;
             }
         ),
@@ -260,9 +254,7 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Revoked),
             Gone,
             |it| {
-                it.asks().await;
-                it.is_approved().await;
-                it.is_active().await;
+                it.gets_access().await;
                 it.deletes_grant().await;
             }
         ),
@@ -272,9 +264,7 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Revoked),
             Ended(Drifted),
             |it| {
-                it.asks().await;
-                it.is_approved().await;
-                it.is_active().await;
+                it.gets_access().await;
                 it.deletes_binding().await;
             }
         ),
@@ -284,9 +274,7 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Revoked),
             Ended(RoleChanged),
             |it| {
-                it.asks().await;
-                it.is_approved().await;
-                it.is_active().await;
+                it.gets_access().await;
                 it.grows_role().await;
             }
         ),
@@ -299,9 +287,7 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Revoked),
             Ended(PolicyChanged),
             |it| {
-                it.asks().await;
-                it.is_approved().await;
-                it.is_active().await;
+                it.gets_access().await;
                 it.changes_policy().await;
             }
         ),
@@ -311,9 +297,7 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Revoked),
             Ended(AnchorBroken),
             |it| {
-                it.asks().await;
-                it.is_approved().await;
-                it.is_active().await;
+                it.gets_access().await;
                 it.deletes_anchor().await;
             }
         ),
@@ -330,9 +314,7 @@ pub fn all() -> Vec<Scenario> {
                 },
             ],
             ..scenario!("namespace deleted while active", USUAL, None, Ended(TargetGone), |it| {
-                it.asks().await;
-                it.is_approved().await;
-                it.is_active().await;
+                it.gets_access().await;
                 it.deletes_namespace().await;
             })
         },
@@ -346,9 +328,7 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Revoked),
             Ended(Revoked),
             |it| {
-                it.asks().await;
-                it.is_approved().await;
-                it.is_active().await;
+                it.gets_access().await;
                 it.approver_says("revoke").await;
             }
         ),
