@@ -91,6 +91,14 @@ pub struct AccessRequestSpec {
     pub decisions: Vec<Decision>,
 }
 
+impl AccessRequest {
+    /// The user name of who asks, where the API server's stamp isn't missing.
+    pub fn username(&self) -> Option<&str> {
+        let requester = self.spec.requester.as_ref()?;
+        Some(requester.username.as_str())
+    }
+}
+
 /// The authenticated user who created the request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -201,6 +209,13 @@ pub struct AccessRequestStatus {
     /// When what happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeline: Option<Timeline>,
+}
+
+impl AccessRequestStatus {
+    /// Whether it is neither granted nor over.
+    pub fn is_undecided(&self) -> bool {
+        self.seal.is_none() && !self.phase.is_some_and(RequestPhase::is_final)
+    }
 }
 
 /// Where a request stands.

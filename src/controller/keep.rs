@@ -34,14 +34,14 @@ pub async fn grant(grant: &AccessGrant, context: &Context) -> Result<Again, Call
 
 /// Removes what the requester of a request that has just ended has too many of.
 pub async fn no_surplus(ended: &AccessRequest, context: &Context) -> Result<(), CallError> {
-    let Some(requester) = &ended.spec.requester else {
+    let Some(requester) = ended.username() else {
         return Ok(());
     };
     let known = context.known.requests.state().into_iter();
     let known: Vec<_> = known
         .map(|request| context.known.written_requests.of(request))
         .collect();
-    for surplus in retention::surplus(&requester.username, known.iter().map(Arc::as_ref)) {
+    for surplus in retention::surplus(requester, known.iter().map(Arc::as_ref)) {
         remove(requests(surplus, context), surplus, context).await?;
     }
     Ok(())

@@ -140,12 +140,7 @@ async fn decided_afresh<'a>(
 
 /// The other grants of a request's requester, read afresh.
 async fn others_active(request: &AccessRequest, context: &Context) -> Result<Vec<Active>, CallError> {
-    let requester = request
-        .spec
-        .requester
-        .as_ref()
-        .map(|requester| requester.username.as_str());
-    let grants = context.reads.grants_of(requester.unwrap_or_default()).await?;
+    let grants = context.reads.grants_of(request.username().unwrap_or_default()).await?;
     Ok(Others::active(request, &grants))
 }
 

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 
 use super::watch::{Change, Desk, Kind};
-use crate::api::{AccessGrant, AccessPolicy, AccessRequest, RequestPhase, RoleKind, RoleReference};
+use crate::api::{AccessGrant, AccessPolicy, AccessRequest, AccessRequestStatus, RoleKind, RoleReference};
 use crate::core::binding;
 use crate::core::facts::Home;
 use crate::core::grant::{GrantUid, has_ended, name as grant_name};
@@ -31,9 +31,10 @@ impl Desks {
             return self.all();
         };
         self.requests.0.look_at(&request);
-        let requester = request.spec.requester.as_ref();
-        if let Some(requester) = requester.filter(|_| !is_undecided(&request) || is_gone(&request, &self.requests.1)) {
-            self.waiting_of(&requester.username);
+        if let Some(requester) = request.username()
+            && (!is_undecided(&request) || is_gone(&request, &self.requests.1))
+        {
+            self.waiting_of(requester);
         }
         self.grants
             .0
@@ -159,10 +160,7 @@ impl Desks {
     /// Undecided requests of one requester, where any policy limits how much one may have.
     fn waiting_of(&self, requester: &str) {
         if self.policies.1.state().iter().any(|policy| Others::matter(policy)) {
-            self.undecided(|request| {
-                let asks = request.spec.requester.as_ref();
-                asks.is_some_and(|asks| asks.username == requester)
-            });
+            self.undecided(|request| request.username() == Some(requester));
         }
     }
 
@@ -197,8 +195,7 @@ impl Desks {
 }
 
 fn is_undecided(request: &AccessRequest) -> bool {
-    let status = request.status.as_ref();
-    status.is_none_or(|status| status.seal.is_none() && !status.phase.is_some_and(RequestPhase::is_final))
+    request.status.as_ref().is_none_or(AccessRequestStatus::is_undecided)
 }
 
 fn is_gone<K: Kind>(object: &K, store: &Store<K>) -> bool {

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::offer;
 use super::policy::Obstacle;
-use crate::api::{AccessGrant, AccessPolicy, AccessRequest, AccessRequestStatus, Extended, Limits, RequestPhase, time};
+use crate::api::{AccessGrant, AccessPolicy, AccessRequest, AccessRequestStatus, Extended, Limits, time};
 
 /// A requester, as a label's value can hold it: user names can't be one.
 pub fn requester_digest(username: &str) -> String {
@@ -62,7 +62,7 @@ impl Others {
     ) -> Self {
         let requests = requests.into_iter();
         let waiting = requests
-            .filter(|other| username(other) == username(request) && other.metadata.uid != request.metadata.uid)
+            .filter(|other| other.username() == request.username() && other.metadata.uid != request.metadata.uid)
             .filter_map(Waiting::of);
         Self {
             waiting: waiting.collect(),
@@ -74,7 +74,7 @@ impl Others {
     pub fn active<'a>(request: &AccessRequest, grants: impl IntoIterator<Item = &'a AccessGrant>) -> Vec<Active> {
         let grants = grants.into_iter();
         let of_others = grants.filter(|grant| {
-            Some(grant.spec.requester.username.as_str()) == username(request)
+            Some(grant.spec.requester.username.as_str()) == request.username()
                 && Some(&grant.spec.request.uid) != request.metadata.uid.as_ref()
         });
         of_others
@@ -85,11 +85,6 @@ impl Others {
             })
             .collect()
     }
-}
-
-fn username(request: &AccessRequest) -> Option<&str> {
-    let requester = request.spec.requester.as_ref()?;
-    Some(requester.username.as_str())
 }
 
 impl Waiting {
@@ -113,7 +108,7 @@ impl Waiting {
 }
 
 fn is_offered(status: &AccessRequestStatus) -> bool {
-    status.offer.is_some() && status.seal.is_none() && !status.phase.is_some_and(RequestPhase::is_final)
+    status.offer.is_some() && status.is_undecided()
 }
 
 impl Age {

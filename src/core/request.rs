@@ -248,12 +248,7 @@ fn weigh(
     };
     let nobody = Approval::default();
     let rules = Rules {
-        requester: request
-            .spec
-            .requester
-            .as_ref()
-            .map(|requester| requester.username.as_str())
-            .unwrap_or_default(),
+        requester: request.username().unwrap_or_default(),
         approval: policy
             .and_then(|policy| policy.spec.approval.as_ref())
             .unwrap_or(&nobody),

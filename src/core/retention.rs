@@ -28,11 +28,9 @@ pub fn of_grant(grant: &AccessGrant) -> Option<DateTime<Utc>> {
 
 /// Those of a requester's ended requests that are too many: the ones that ended first.
 pub fn surplus<'a>(requester: &str, requests: impl IntoIterator<Item = &'a AccessRequest>) -> Vec<&'a AccessRequest> {
-    let is_theirs = |request: &&AccessRequest| {
-        let asks = request.spec.requester.as_ref();
-        asks.is_some_and(|asks| asks.username == requester)
-    };
-    let theirs = requests.into_iter().filter(is_theirs);
+    let theirs = requests
+        .into_iter()
+        .filter(|request| request.username() == Some(requester));
     let mut over: Vec<_> = theirs
         .filter_map(|request| Some((ended(request)?, request.metadata.uid.as_deref(), request)))
         .collect();

@@ -1,7 +1,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::*;
-use crate::api::{AccessGrantStatus, GrantPhase, Seal, condition};
+use crate::api::{AccessGrantStatus, GrantPhase, RequestPhase, Seal, condition};
 use crate::core::fixture::*;
 use crate::core::request::{Observed, Plan, decide};
 
