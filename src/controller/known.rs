@@ -57,6 +57,11 @@ impl Known {
             .map(|grant| self.written_grants.of(grant))
     }
 
+    /// Whether that grant is known not to be there.
+    pub fn lacks(&self, name: &str, uid: &str) -> bool {
+        self.all_grants.has_all() && self.grant(name).is_none_or(|known| known.uid().as_deref() != Some(uid))
+    }
+
     /// The newest version known of the request of that name.
     fn request(&self, namespace: &str, name: &str) -> Option<Arc<AccessRequest>> {
         let found = self.requests.get(&ObjectRef::new(name).within(namespace));

@@ -14,10 +14,10 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 use tokio::sync::MutexGuard;
 
-use super::Context;
 use super::give::{Hung, create, hung};
 use super::keep;
 use super::rounds::Again;
+use super::{Context, RETRY};
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, AccessRequestStatus, RequestPhase, Seal};
 use crate::cluster::anchor::AGAIN;
 use crate::cluster::call::{CallError, find};
@@ -79,6 +79,10 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
     match plan {
         Plan::Publish { status, wake } => {
             let ends = status.phase.is_some_and(RequestPhase::is_final);
+            // What is known called for something, and what was read for nothing: one of the two is older, and if it is what was read, no watch tells.
+            if observed.request.status.as_ref() == Some(&status) {
+                again = again.or(Some(context.now() + RETRY));
+            }
             publish(&context, &observed.request, *status).await?;
             if ends {
                 // A removal waits for what goes first, which this no longer is.
@@ -275,6 +279,10 @@ async fn look_for_grant(
     .await?;
     if found.is_some() {
         return Ok((found, false));
+    }
+    // One answer alone ends nothing: what the watch shows may be bound already, and before it has shown all, so may what it doesn't.
+    if !context.known.lacks(grant, uid) {
+        return Ok((None, true));
     }
     let name = binding::name(&GrantUid::new(uid));
     let targets = request.status.iter().flat_map(|status| &status.targets);

@@ -43,7 +43,7 @@ pub struct Observed {
     pub extended: Option<AccessGrant>,
     /// The grant that this request led to, if there is one.
     pub grant: Option<AccessGrant>,
-    /// Whether a binding of a grant that is gone is still there.
+    /// Whether a binding of a grant that is gone is still there, or may be.
     pub left_behind: bool,
     /// Where the operator lives.
     pub home: Home,

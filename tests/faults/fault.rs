@@ -88,7 +88,8 @@ impl Fault {
     /// made by the next try and deleted again; nobody but the sweep can do something about it.
     pub fn bindings(self, call: &Call) -> usize {
         match (self, call.verb, call.resource.as_str()) {
-            (Self::Late, "create", "rolebindings") => 2,
+            // What was made in another namespace is taken back; if the operator is killed before it could say so, it is tried again.
+            (Self::Late | Self::Forbidden, "create", "rolebindings") => 2,
             _ => 1,
         }
     }
@@ -111,10 +112,10 @@ impl Fault {
             }
             // The API server says that there is no such policy: nothing is granted under it.
             (Self::Stale, "get", "accesspolicies") => ended(RequestPhase::Failed, Fate::Never),
-            // It says that the request is gone, when something else was about to end the access.
-            (Self::Stale, "get", "accessrequests") => {
-                ended(RequestPhase::Withdrawn, Fate::Ended(EndReason::RequestDeleted))
-            }
+            // It says that the request is gone, when something else was about to end the access; before the seal, that is as if it had been overtaken.
+            (Self::Stale, "get", "accessrequests") => [RequestPhase::Withdrawn, RequestPhase::Failed]
+                .into_iter()
+                .any(|phase| ended(phase, Fate::Ended(EndReason::RequestDeleted))),
             // It says that a part of the anchor is gone, when something else was about to end the access.
             (Self::Stale, "get", "jobs" | "services") => {
                 ended(RequestPhase::Revoked, Fate::Ended(EndReason::AnchorBroken))

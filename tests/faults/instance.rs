@@ -239,14 +239,12 @@ impl Instance {
 
     /// Waits until there is a grant, or the request has ended otherwise.
     pub async fn has_a_grant(&self) {
-        let found = |pages: &Pages| {
-            let over = living(&pages.requests, &self.id)
-                .first()
-                .is_some_and(|request| is_decided(&request.object));
-            (over || pages.grants.contains_key(&self.id)).then_some(())
-        };
-        let waited = self.history.until(LIMIT, found).await;
-        assert!(waited.is_some(), "{}: not within {LIMIT:?}: a grant", self.id);
+        self.awaits("a grant", |pages| {
+            let living = living(&pages.requests, &self.id);
+            let is_over = living.first().is_some_and(|request| is_decided(&request.object));
+            is_over || pages.grants.contains_key(&self.id)
+        })
+        .await;
     }
 
     /// Waits until the request is Active, or has ended otherwise.
@@ -293,28 +291,31 @@ impl Instance {
         self.now().is_some_and(|request| is_decided(&request)) || error.to_string().contains("already")
     }
 
-    /// Alice deletes her request.
+    /// Alice deletes her request. The history has it too, so that what is seen from here on comes after it.
     pub async fn deletes_request(&self) {
         self.deleted(&self.here::<AccessRequest>(&self.alice), "access").await;
+        self.awaits("its request goes", |pages| living(&pages.requests, &self.id).is_empty())
+            .await;
     }
 
-    /// An admin deletes the grant.
+    /// An admin deletes the grant. The history has it too.
     pub async fn deletes_grant(&self) {
         let grants = Api::<AccessGrant>::all(self.admin.clone());
         for grant in self.history.look(|pages| names(living(&pages.grants, &self.id))) {
             self.deleted(&grants, &grant).await;
         }
+        self.awaits("its grant goes", |pages| living(&pages.grants, &self.id).is_empty())
+            .await;
     }
 
     /// Waits until nothing is left of request and grant, or the request has ended without one.
     pub async fn is_removed(&self) {
-        let found = |pages: &Pages| {
+        self.awaits("its removal", |pages| {
             let was = pages.requests.contains_key(&self.id) && pages.grants.contains_key(&self.id);
             let left = living(&pages.requests, &self.id).len() + living(&pages.grants, &self.id).len();
-            (was && left == 0).then_some(())
-        };
-        let waited = self.history.until(LIMIT, found).await;
-        assert!(waited.is_some(), "{}: not within {LIMIT:?}: its removal", self.id);
+            was && left == 0
+        })
+        .await;
     }
 
     /// An admin deletes the binding, or one of them.
@@ -370,6 +371,8 @@ impl Instance {
             "{}: its namespace doesn't go",
             self.id
         );
+        self.awaits("its request goes", |pages| living(&pages.requests, &self.id).is_empty())
+            .await;
     }
 
     /// An admin deletes the Job of the grant's anchor.
@@ -426,6 +429,11 @@ impl Instance {
                 .first()
                 .map(|version| version.object.clone())
         })
+    }
+
+    async fn awaits(&self, what: &str, holds: impl Fn(&Pages) -> bool) {
+        let waited = self.history.until(LIMIT, |pages| holds(pages).then_some(())).await;
+        assert!(waited.is_some(), "{}: not within {LIMIT:?}: {what}", self.id);
     }
 
     async fn sees(&self, what: &str, holds: impl Fn(&AccessRequest) -> bool) -> AccessRequest {
