@@ -15,6 +15,8 @@ pub const ACCEPTED: &str = "Accepted";
 pub const APPROVED: &str = "Approved";
 /// AccessRequest, AccessGrant: access was granted without anybody's approval.
 pub const BREAK_GLASS: &str = "BreakGlass";
+/// AccessRequest, AccessGrant: somebody has looked at access that was granted without approval.
+pub const REVIEWED: &str = "Reviewed";
 /// AccessRequest: a stage wasn't decided in time and opened to more approvers.
 pub const ESCALATED: &str = "Escalated";
 /// AccessRequest: access was granted (and may have ended since; see [`ENDED`]).

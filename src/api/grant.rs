@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{Decision, GoDuration, OnChange, Requester, Revokers, RoleKind, RoleReference};
+use super::{Decision, GoDuration, OnChange, Requester, Reviewers, Revokers, RoleKind, RoleReference};
 
 /// One access as it was granted. Nothing of it ever changes.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -24,6 +24,7 @@ use super::{Decision, GoDuration, OnChange, Requester, Revokers, RoleKind, RoleR
     printcolumn = r#"{"name":"Ends","type":"string","jsonPath":".status.expiresAt"}"#,
     printcolumn = r#"{"name":"Why","type":"string","jsonPath":".status.end.reason"}"#,
     printcolumn = r#"{"name":"BreakGlass","type":"boolean","jsonPath":".spec.breakGlass"}"#,
+    printcolumn = r#"{"name":"Review","type":"string","jsonPath":".status.conditions[?(@.type==\"Reviewed\")].reason"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name":"Request","type":"string","priority":1,"jsonPath":".spec.request.name"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".spec.reason"}"#
@@ -61,6 +62,9 @@ pub struct AccessGrantSpec {
     /// Whether it was granted at once and without anybody's approval, because the policy says so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub break_glass: bool,
+    /// Who is to look at it afterwards, where it was given without approval and the policy wants that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<GrantedReview>,
     /// Who, besides the requester, may revoke it.
     pub revokers: Revokers,
     /// The requester's reason.
@@ -87,6 +91,19 @@ pub struct AccessGrantSpec {
     /// Whether the role allows streams that Kubernetes doesn't cut when access ends.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub streams_may_outlive: bool,
+}
+
+/// The look that is to be taken at an access afterwards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantedReview {
+    /// Whose look it takes; one of them is enough.
+    pub reviewers: Reviewers,
+    /// How soon after this object's creation.
+    pub within: GoDuration,
+    /// Whether a reviewer must present a credential of their own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_direct: bool,
 }
 
 /// An access that is extended.
@@ -240,7 +257,10 @@ pub struct AccessGrantStatus {
     /// Why and when it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
-    /// `Bound`, `Ended`, `BreakGlass` (granted without anybody's approval), `DeadMansSwitch` (whether access would end without the operator), `StreamsMayOutlive` (whether the role allows streams that
+    /// The word by which it was reviewed, where that was to be done and somebody has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<Decision>,
+    /// `Bound`, `Ended`, `BreakGlass` (granted without anybody's approval), `Reviewed` (whether somebody has looked at that), `DeadMansSwitch` (whether access would end without the operator), `StreamsMayOutlive` (whether the role allows streams that
     /// Kubernetes doesn't cut when access ends), `Overdue` (what keeps a binding from being deleted).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -2,7 +2,7 @@
 //!
 //! The admission policies in the chart name the same strings; the tests install both and would notice a difference.
 
-/// Annotation by which an approver decides: `approve`, `approve:CODE`, `deny` or `revoke`. The API server turns it into a record.
+/// Annotation by which an approver decides: `approve`, `approve:CODE`, `deny`, `revoke` or `review`. The API server turns it into a record.
 pub const DECISION: &str = "curfew.dev/decision";
 /// Annotation that may accompany [`DECISION`]: the approver's comment.
 pub const COMMENT: &str = "curfew.dev/comment";
@@ -28,3 +28,5 @@ pub const SERVICE_ACCOUNT_USER: &str = "system:serviceaccount:";
 pub const VIA_REQUESTER: &str = "requester";
 /// The place in an entry of a decision's `via` when it means "an approver of whatever stage": `*/User:bob`.
 pub const VIA_ANY_STAGE: &str = "*";
+/// The place in an entry of a review's `via`: `review/User:bob`.
+pub const VIA_REVIEW: &str = "review";

@@ -21,7 +21,7 @@ pub mod time;
 pub use duration::{GoDuration, InvalidDuration, LONGEST};
 pub use grant::{
     AccessGrant, AccessGrantSpec, AccessGrantStatus, BoundBinding, End, EndReason, Extended, GrantAnchor, GrantPhase,
-    GrantedPolicy, GrantedRole, GrantedSubject, RequestReference, Target,
+    GrantedPolicy, GrantedReview, GrantedRole, GrantedSubject, RequestReference, Target,
 };
 pub use label_selector::{LabelSelector, SelectorOperator, SelectorRequirement};
 pub use people::{People, ServiceAccountReference};
@@ -31,7 +31,7 @@ pub use policy::{
 };
 pub use request::{
     AccessRequest, AccessRequestSpec, AccessRequestStatus, Decision, DecisionEffect, DecisionOutcome, Escalation,
-    Offer, OpenStage, PolicyReference, RequestPhase, Requester, Revokers, Seal, Timeline, Verdict,
+    Offer, OpenStage, PolicyReference, RequestPhase, Requester, Reviewers, Revokers, Seal, Timeline, Verdict,
 };
 
 /// The API group of Curfew's kinds.

@@ -87,7 +87,8 @@ pub struct AccessPolicySpec {
     /// approval; break-glass, which takes none, can't be extended then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_total_duration: Option<GoDuration>,
-    /// Who looks at break-glass access afterwards. Not supported yet: a policy that sets it is not Ready.
+    /// Who looks at break-glass access afterwards, by `curfew.dev/decision=review`, and how soon. Goes with `approval.breakGlass`. Reviewers may deny and
+    /// revoke too, as approvers may elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<Review>,
 }
@@ -163,7 +164,7 @@ pub struct Approval {
     #[schemars(length(max = 8))]
     pub stages: Vec<Stage>,
     /// Access at once and without anybody's approval, for emergencies: `breakGlass: {}`. Only with a reason, only for a request that names this policy, and
-    /// marked as such everywhere: the condition `BreakGlass`, a Warning event, a metric.
+    /// marked as such everywhere: the condition `BreakGlass`, a Warning event, a metric. `review` says who looks at it afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub break_glass: Option<BreakGlass>,
 }
@@ -238,13 +239,13 @@ pub enum OnChange {
     Keep,
 }
 
-/// A look at break-glass access afterwards.
+/// A look at break-glass access afterwards. It ends nothing and allows nothing; access that nobody has looked at stands out until somebody does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Review {
-    /// Who may review.
+    /// Who may review, one of them for each access. The requester never may.
     pub approvers: People,
-    /// How soon after the grant.
+    /// How soon after the grant, at most as long as records are kept (`retention`). 24h when nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<GoDuration>,
 }

@@ -17,13 +17,14 @@ use super::{GoDuration, RoleReference, Target};
     shortname = "areq",
     category = "curfew",
     derive = "PartialEq",
-    doc = "An AccessRequest asks for a role for a limited time. Approvers decide by the annotation curfew.dev/decision=approve|deny|revoke; access begins when enough of them approved and ends at its deadline.",
+    doc = "An AccessRequest asks for a role for a limited time. Approvers decide by the annotation curfew.dev/decision=approve|deny|revoke (and review, of access that nobody approved); access begins when enough of them approved and ends at its deadline.",
     printcolumn = r#"{"name":"Policy","type":"string","jsonPath":".status.policy.name"}"#,
     printcolumn = r#"{"name":"Role","type":"string","jsonPath":".spec.role.name"}"#,
     printcolumn = r#"{"name":"Requester","type":"string","jsonPath":".spec.requester.username"}"#,
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Code","type":"string","jsonPath":".status.offer.code"}"#,
     printcolumn = r#"{"name":"Ends","type":"string","jsonPath":".status.expiresAt"}"#,
+    printcolumn = r#"{"name":"Review","type":"string","jsonPath":".status.conditions[?(@.type==\"Reviewed\")].reason"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".spec.reason"}"#,
     printcolumn = r#"{"name":"Grant","type":"string","priority":1,"jsonPath":".status.grant"}"#,
@@ -130,7 +131,7 @@ pub struct Decision {
     #[schemars(length(max = 256))]
     pub uid: String,
     /// What let them speak: for an approval each open stage that names them (`lead/User:bob`, `security/Group:sre`); for a denial or a revocation
-    /// `*/User:bob` or `*/Group:sre`, an approver of whatever stage; or `requester`.
+    /// `*/User:bob` or `*/Group:sre`, an approver of whatever stage; or `requester`; for a review `review/User:bob` or `review/Group:sre`.
     #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 340)))]
     pub via: Vec<String>,
     /// What they had to say about it.
@@ -159,6 +160,8 @@ pub enum Verdict {
     Deny,
     /// No longer: ends what is pending or active.
     Revoke,
+    /// Seen: somebody has looked at access that was given without approval. Ends nothing.
+    Review,
 }
 
 /// What became of a request. Written by the operator alone; it is there for people and for admission, and never read as authority to grant.
@@ -171,7 +174,8 @@ pub struct AccessRequestStatus {
     /// What is to be known now, in one sentence: who is to act next, or how it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// `Accepted`: whether there is an offer to decide on, or why not and who could change that. `Approved`, `BreakGlass`, `Escalated`, `Granted`, `Ended`.
+    /// `Accepted`: whether there is an offer to decide on, or why not and who could change that. `Approved`, `BreakGlass`, `Escalated`, `Granted`, `Ended`,
+    /// `Reviewed` (where the policy wants that of access without approval).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -192,11 +196,14 @@ pub struct AccessRequestStatus {
     /// Who, besides the requester, may deny or revoke.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revokers: Option<Revokers>,
+    /// Who may review the access, where the policy wants that. From when it was granted on, also after its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reviewers: Option<Reviewers>,
     /// What became of each decision, in the order of `spec.decisions`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub decisions: Vec<DecisionOutcome>,
-    /// Set when the request was granted: from then on only a revocation is taken. A veto, never a permission: a sealed request whose grant is gone has ended.
+    /// Set when the request was granted: from then on only a revocation or a review is taken. A veto, never a permission: a sealed request whose grant is gone has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal: Option<Seal>,
     /// The AccessGrant that this request led to.
@@ -326,6 +333,20 @@ pub struct Revokers {
     /// Groups; service accounts never by a group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024), inner(length(max = 256)))]
+    pub groups: Vec<String>,
+}
+
+/// Who may review access that was given without approval.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reviewers {
+    /// User names, service accounts among them by their user names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(max = 340)))]
+    pub users: Vec<String>,
+    /// Groups; service accounts never by a group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128), inner(length(max = 256)))]
     pub groups: Vec<String>,
 }
 

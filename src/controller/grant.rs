@@ -15,7 +15,8 @@ use super::binding::{Bound, bind, record};
 use super::keep;
 use super::rounds::Again;
 use crate::api::{
-    AccessGrant, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, EndReason, OnChange, Target,
+    AccessGrant, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, EndReason, OnChange, RequestReference,
+    Target,
 };
 use crate::cluster::call::{CallError, call, find};
 use crate::cluster::revoke::{Revoked, revoke};
@@ -25,6 +26,7 @@ use crate::core::grant::{
     GrantUid, Observed, Plan, TargetSeen, Why, active, created, deadline, decide, due, ended, ending, has_ended,
     retry_after, to_end, uninstalled,
 };
+use crate::core::review;
 
 /// Looks at one grant. Whatever is under way when the deadline comes is dropped for the end.
 ///
@@ -32,13 +34,18 @@ use crate::core::grant::{
 /// When a call failed; the grant is then looked at again.
 pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result<Again, CallError> {
     let grant = context.known.written_grants.of(grant);
+    context
+        .metrics
+        .unreviewed(&grant.name_any(), review::outstanding(&grant));
     if has_ended(&grant) {
         // Another replica may have ended what this one couldn't.
         context.metrics.overdue(&grant.name_any(), 0);
         if let Some(until) = doubtful(&grant) {
             context.known.anchors.doubt(until);
         }
-        return keep::grant(&grant, &context).await;
+        let again = tell_of_review(&grant, &context).await?;
+        let grant = context.known.written_grants.of(grant);
+        return Ok(again.or(keep::grant(&grant, &context).await?));
     }
     if let Some(why) = due(&grant, context.now()) {
         return end(&grant, why, &context).await;
@@ -86,7 +93,8 @@ async fn hold(grant: &AccessGrant, context: &Context) -> Result<Again, CallError
         }
     }
     match plan {
-        Plan::AwaitSeal | Plan::Hold => Ok(context.at(deadline(grant))),
+        Plan::AwaitSeal => Ok(context.at(deadline(grant))),
+        Plan::Hold => Ok(tell_of_review(grant, context).await?.or(context.at(deadline(grant)))),
         // Sealed, but not to be bound now, or not by this replica; when that changes all grants are looked at.
         Plan::Bind(_) if context.brakes.pulled().is_some() || !context.leadership.leads() => {
             Ok(context.at(deadline(grant)))
@@ -94,6 +102,25 @@ async fn hold(grant: &AccessGrant, context: &Context) -> Result<Again, CallError
         Plan::Bind(targets) => bind_all(grant, &targets, context).await,
         Plan::End(why) => end(grant, why, context).await,
     }
+}
+
+/// Says whether an access that nobody approved was reviewed, before its end and after it. What the watches have shown is enough: nothing rests on it.
+async fn tell_of_review(grant: &AccessGrant, context: &Context) -> Result<Again, CallError> {
+    let RequestReference {
+        namespace,
+        name,
+        uid: _,
+    } = &grant.spec.request;
+    let (request, now) = (context.known.request(namespace, name), context.now());
+    let Some(status) = review::status(grant, request.as_deref(), now).filter(|_| context.leadership.leads()) else {
+        return Ok(Again::OnChange);
+    };
+    let wake = review::wake(&status, grant, now);
+    if grant.status.as_ref() != Some(&status) {
+        let _turn = context.precedence.telling().await;
+        publish(context, grant, status).await?;
+    }
+    Ok(wake.map_or(Again::OnChange, |overdue| context.at(overdue)))
 }
 
 /// Reads what the decision needs, side by side. Where the API server doesn't let it be read, what is `known` counts, once all was shown: a right that was

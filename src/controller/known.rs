@@ -63,7 +63,7 @@ impl Known {
     }
 
     /// The newest version known of the request of that name.
-    fn request(&self, namespace: &str, name: &str) -> Option<Arc<AccessRequest>> {
+    pub fn request(&self, namespace: &str, name: &str) -> Option<Arc<AccessRequest>> {
         let found = self.requests.get(&ObjectRef::new(name).within(namespace));
         found.map(|request| self.written_requests.of(request))
     }

@@ -41,7 +41,7 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
         return Ok(Again::OnChange);
     }
     if phase(&request).is_some_and(RequestPhase::is_final) {
-        return keep::request(&request, &context).await;
+        return after_its_end(&request, &context).await;
     }
     prepare(&request, &context).await;
     let is_to_give = match glance(&request, &context) {
@@ -95,6 +95,18 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
         // A grant is never created twice in one go: whatever asks for it is looked at afresh.
         Plan::Rest | Plan::Grant { .. } => Ok(Again::OnChange),
     }
+}
+
+/// Tells what there is to tell of an ended request, and keeps it for its time. What is known is enough: nothing rests on it any more.
+async fn after_its_end(request: &AccessRequest, context: &Context) -> Result<Again, CallError> {
+    if let Plan::Publish { status, wake: _ } = decide(&known(request, context), context.now())
+        && request.status.as_ref() != Some(&status)
+    {
+        let _turn = context.precedence.telling().await;
+        publish(context, request, *status).await?;
+        return Ok(Again::OnChange);
+    }
+    keep::request(request, context).await
 }
 
 /// Makes the anchor of an access that begins within moments, so that it begins on time. Whether that was of use is seen then.
@@ -339,7 +351,7 @@ async fn publish(context: &Context, request: &AccessRequest, status: AccessReque
         // The watch will say so too, a moment later.
         context.desks.grants.0.look([ObjectRef::new(&seal.grant)]);
     }
-    if let Some(phase) = phase(&written).filter(|phase| phase.is_final()) {
+    if let Some(phase) = phase(&written).filter(|phase| phase.is_final() && before.phase != Some(*phase)) {
         context.metrics.closed(phase);
     }
     context.announcer.announce(

@@ -28,6 +28,17 @@ pub enum Again {
     After(Duration),
 }
 
+impl Again {
+    /// Whichever comes first.
+    pub fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::OnChange, other) => other,
+            (again, Self::OnChange) => again,
+            (Self::After(one), Self::After(other)) => Self::After(one.min(other)),
+        }
+    }
+}
+
 /// Looks at whatever comes from `told`, once the store has `shown` what there is, until `stop` is done; then finishes what was begun.
 pub async fn rounds<K: Kind, F: Future<Output = Again>>(
     store: Store<K>,

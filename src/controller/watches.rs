@@ -138,6 +138,7 @@ impl Watches {
                     && grants.get(&ObjectRef::from_obj(grant)).is_none()
                 {
                     of_grants.overdue(&grant.name_any(), 0);
+                    of_grants.unreviewed(&grant.name_any(), None);
                 }
                 desks.grant(change);
             }),

@@ -21,7 +21,7 @@ pub struct Rules<'a> {
     pub requester: &'a str,
     /// Whose word it takes.
     pub approval: &'a Approval,
-    /// Who may deny and revoke: the approvers of all stages.
+    /// Who may deny and revoke: the approvers of all stages, or the reviewers.
     pub revokers: &'a Revokers,
     /// The offer that stands; `None` while none does.
     pub offer: Option<StandingOffer<'a>>,
@@ -127,6 +127,7 @@ pub fn weigh(rules: Rules<'_>, words: &[Word<'_>], now: DateTime<Utc>) -> Weighi
                 });
                 "it ends the request".to_owned()
             }),
+            Verdict::Review => Err("no access was given that could be reviewed".to_owned()),
         };
         effects.push(heard);
     }
@@ -166,7 +167,7 @@ fn outcome(rules: Rules<'_>, progress: &Progress<'_>, words: usize) -> Outcome {
 fn effect(place: usize, verdict: Verdict, heard: Result<String, String>, progress: &Progress<'_>) -> Effect {
     let (counts, reason) = match (verdict, heard) {
         (_, Err(reason)) => (false, reason),
-        (Verdict::Deny | Verdict::Revoke, Ok(reason)) => (true, reason),
+        (Verdict::Deny | Verdict::Revoke | Verdict::Review, Ok(reason)) => (true, reason),
         (Verdict::Approve, Ok(_)) => match progress.counts_in(place) {
             Some(stage) => (true, format!("it counts in stage {:?}", stage.name)),
             None => (false, "enough people approved without it".to_owned()),
@@ -299,10 +300,11 @@ fn is_revoker(revokers: &Revokers, decision: &Decision) -> bool {
         .any(|entry| identity::lets_in(entry, marks::VIA_ANY_STAGE, &decision.username, users, groups))
 }
 
-/// Who may deny and revoke under a policy: the approvers of all its stages.
+/// Who may deny and revoke under a policy: the approvers of all its stages, or who reviews what nobody approves.
 pub fn revokers(policy: &AccessPolicySpec) -> Revokers {
     let mut all = Revokers::default();
-    for people in policy::stages(policy).iter().flat_map(policy::everybody) {
+    let stages = policy::stages(policy).iter().flat_map(policy::everybody);
+    for people in stages.chain(policy.review.iter().map(|review| &review.approvers)) {
         all.users.extend(people.usernames());
         all.groups.extend(people.groups.iter().cloned());
     }

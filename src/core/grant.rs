@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 
 use super::facts::{NamespaceFacts, RoleFacts};
-use super::{anchor, approval, binding, extension, offer};
+use super::{anchor, approval, binding, extension, offer, review};
 use crate::api::condition::{self, Finding};
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, End, EndReason,
@@ -424,6 +424,9 @@ pub fn active(grant: &AccessGrant, made: Vec<BoundBinding>, now: DateTime<Utc>) 
             "granted at once and without anybody's approval, as its policy allows",
         ));
     }
+    if let Some(awaited) = review::awaited(grant) {
+        find(awaited);
+    }
     if grant.spec.streams_may_outlive {
         let message = "the role allows streams (watch, followed logs, exec, port-forward); Kubernetes doesn't cut those that are open when access ends";
         find(Finding::yes(
@@ -498,6 +501,12 @@ pub fn ended(grant: &AccessGrant, why: Why, now: DateTime<Utc>) -> AccessGrantSt
     status
         .conditions
         .retain(|condition| condition.type_ != condition::OVERDUE);
+    // There is nothing to look at where nothing was given.
+    if reason == EndReason::BindFailed {
+        status
+            .conditions
+            .retain(|condition| condition.type_ != condition::REVIEWED);
+    }
     status
 }
 

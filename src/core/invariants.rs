@@ -10,8 +10,8 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use super::grant::{self, GrantUid};
 use super::{binding, identity, offer, policy};
 use crate::api::{
-    AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, Decision, GrantPhase, RequestPhase, Revokers, Stage,
-    Verdict, marks, time,
+    AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, Decision, GrantPhase, RequestPhase, Reviewers, Revokers,
+    Stage, Verdict, marks, time,
 };
 
 /// Within the second that the API server tells, nobody knows better than their own clock.
@@ -82,6 +82,7 @@ pub fn violated(world: &World, margin: Duration) -> Vec<String> {
         extended_too_long(world),
         twice(world),
         false_deadline(world),
+        untrue_review(world),
     ];
     found.into_iter().flatten().collect()
 }
@@ -335,7 +336,7 @@ fn is_against(spec: &AccessGrantSpec, word: &Decision) -> bool {
         word.username == spec.requester.username && word.via.iter().any(|via| via == marks::VIA_REQUESTER);
     let by_approver = lets_in(word, marks::VIA_ANY_STAGE, users, groups);
     match word.verdict {
-        Verdict::Approve => false,
+        Verdict::Approve | Verdict::Review => false,
         Verdict::Deny => by_approver && word.username != spec.requester.username,
         Verdict::Revoke => by_requester || by_approver,
     }
@@ -538,6 +539,27 @@ fn false_deadline(world: &World) -> Option<String> {
             lie.0,
             deadline.0
         ))
+    })
+}
+
+/// That an access which is said to have been reviewed was, by somebody else who is to. Of a request that is gone the record in the grant is all there is.
+fn untrue_review(world: &World) -> Option<String> {
+    world.grants.iter().find_map(|grant| {
+        let review = grant.status.as_ref()?.review.as_ref()?;
+        let is_a_reviewer = grant.spec.review.as_ref().is_some_and(|wanted| {
+            let Reviewers { users, groups } = &wanted.reviewers;
+            lets_in(review, marks::VIA_REVIEW, users, groups)
+        });
+        let request = world.request(&grant.spec.request.uid);
+        let was_said = request.is_none_or(|request| request.spec.decisions.contains(review));
+        let is_true = is_a_reviewer
+            && was_said
+            && review.verdict == Verdict::Review
+            && review.username != grant.spec.requester.username;
+        (!is_true).then(|| {
+            let (grant, who) = (name(grant.metadata.name.as_ref()), &review.username);
+            format!("I6: the grant {grant} says that {who:?} has reviewed it")
+        })
     })
 }
 

@@ -24,3 +24,4 @@ pub mod offer;
 pub mod policy;
 pub mod request;
 pub mod retention;
+pub mod review;

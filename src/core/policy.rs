@@ -10,6 +10,7 @@ use regex::Regex;
 use super::facts::{Home, NamespaceFacts, RoleFacts};
 use super::hazard::{self, Hazard};
 use super::identity;
+use super::review;
 use crate::api::condition::{self, Finding};
 use crate::api::{
     AccessPolicy, AccessPolicySpec, AccessPolicyStatus, AccessRequestSpec, Approval, DeadMansSwitch, GoDuration,
@@ -73,6 +74,7 @@ pub fn flaws(spec: &AccessPolicySpec, roles: &[PolicyRole]) -> Vec<Obstacle> {
     flaws.extend(flaws_of_approval(spec.approval.as_ref()));
     flaws.extend(spec.reason.as_ref().and_then(|rule| pattern(rule).err()));
     flaws.extend(spec.limits.as_ref().and_then(flaw_of_limits));
+    flaws.extend(review::flaw(spec));
     flaws.extend(
         roles
             .iter()
@@ -160,17 +162,12 @@ fn unsupported(spec: &AccessPolicySpec) -> Vec<Obstacle> {
         on_role_change: _,
         start_tolerance: _,
         max_total_duration: _,
-        review,
+        review: _,
     } = spec;
-    [(*cluster_wide, "clusterWide"), (review.is_some(), "review")]
+    let message = "this version doesn't support clusterWide yet; take it out of the policy";
+    cluster_wide
+        .then(|| Obstacle::new("NotYetSupported", message))
         .into_iter()
-        .filter(|(set, _)| *set)
-        .map(|(_, what)| {
-            Obstacle::new(
-                "NotYetSupported",
-                format!("this version doesn't support {what} yet; take it out of the policy"),
-            )
-        })
         .collect()
 }
 
@@ -224,6 +221,10 @@ fn flaws_of_durations(spec: &AccessPolicySpec) -> Vec<Obstacle> {
         ("startTolerance", &spec.start_tolerance),
         ("retention", &spec.retention),
         ("maxTotalDuration", &spec.max_total_duration),
+        (
+            "review.within",
+            &spec.review.as_ref().and_then(|review| review.within.clone()),
+        ),
     ] {
         flaws.extend(duration.iter().filter_map(|duration| parse(field, duration).err()));
     }

@@ -19,7 +19,7 @@ use super::facts::{Brake, Home, NamespaceFacts, RoleFacts};
 use super::guard::Standing;
 use super::limits::{self, Others};
 use super::policy::Obstacle;
-use super::{extension, grant, hazard, offer, policy};
+use super::{extension, grant, hazard, offer, policy, review};
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, Approval, DeadMansSwitch,
     EndReason, GrantPhase, GrantedPolicy, GrantedRole, OnChange, RequestPhase, RequestReference, Revokers,
@@ -56,7 +56,7 @@ pub struct Observed {
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Plan {
-    /// Nothing, ever: it has ended.
+    /// Nothing, ever: it has ended, and nothing is left to tell.
     Rest,
     /// Write this status, if it is another, and look again at `wake`, if nothing happens before.
     Publish {
@@ -77,18 +77,23 @@ pub enum Plan {
 /// What is to be done with a request.
 pub fn decide(observed: &Observed, now: DateTime<Utc>) -> Plan {
     let draft = Draft::new(&observed.request, now);
-    if draft.status.phase.is_some_and(RequestPhase::is_final) {
-        return Plan::Rest;
-    }
-    match &draft.status.seal {
-        Some(seal) => {
-            let grant = observed
-                .grant
-                .as_ref()
-                .filter(|grant| grant.metadata.uid.as_ref() == Some(&seal.uid));
-            follow(draft, grant, observed.left_behind)
+    let is_over = draft.status.phase.is_some_and(RequestPhase::is_final);
+    let Some(seal) = &draft.status.seal else {
+        return if is_over {
+            Plan::Rest
+        } else {
+            undecided(draft, observed, now)
+        };
+    };
+    let grant = observed.grant.as_ref();
+    let grant = grant.filter(|grant| grant.metadata.uid.as_ref() == Some(&seal.uid));
+    match (is_over, grant) {
+        (false, grant) => follow(draft, grant, observed.left_behind),
+        // Of access that nobody approved there is something to tell after its end too.
+        (true, Some(grant)) if grant.spec.review.is_some() => {
+            draft.with_later_words(&grant.spec).with_review(grant).published(None)
         }
-        None => undecided(draft, observed, now),
+        (true, _) => Plan::Rest,
     }
 }
 
@@ -320,6 +325,7 @@ fn grant_spec(observed: &Observed, offered: &Offered<'_>, by: &[usize], revokers
             .filter_map(|place| request.spec.decisions.get(*place).cloned())
             .collect(),
         break_glass: policy.spec.approval.as_ref().is_some_and(policy::is_break_glass),
+        review: review::wanted(&policy.spec),
         revokers,
         reason: request.spec.reason.clone(),
         retention: policy.spec.retention.clone(),
@@ -339,7 +345,7 @@ fn follow(draft: Draft<'_>, grant: Option<&AccessGrant>, left_behind: bool) -> P
             false => draft.ended(RequestPhase::Revoked, "GrantDeleted", "its AccessGrant was deleted"),
         };
     };
-    let draft = draft.with_later_words(&grant.spec);
+    let draft = draft.with_later_words(&grant.spec).with_review(grant);
     let status = grant.status.clone().unwrap_or_default();
     match (status.phase, status.end) {
         (Some(GrantPhase::Ended), end) => {

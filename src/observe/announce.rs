@@ -86,6 +86,7 @@ pub fn announcements(before: &AccessRequestStatus, after: &AccessRequestStatus) 
         (condition::ACCEPTED, false),
         (condition::APPROVED, false),
         (condition::BREAK_GLASS, false),
+        (condition::REVIEWED, false),
         (condition::ESCALATED, false),
         (condition::GRANTED, false),
         (condition::ENDED, true),
@@ -104,6 +105,7 @@ pub fn announcements(before: &AccessRequestStatus, after: &AccessRequestStatus) 
         if is_news && !is_noise {
             let warning = (warns && after.phase == Some(RequestPhase::Failed))
                 || kind == condition::BREAK_GLASS
+                || (kind == condition::REVIEWED && new.reason == "Overdue")
                 || (kind == condition::ACCEPTED && new.status != "True");
             told.push(Announcement {
                 warning,

@@ -46,6 +46,12 @@ struct Stopped {
     by: &'static str,
 }
 
+/// How far a review is that is to be done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Unreviewed {
+    state: &'static str,
+}
+
 /// All metrics.
 pub struct Metrics {
     registry: Registry,
@@ -58,6 +64,9 @@ pub struct Metrics {
     overdue: Gauge<f64, AtomicU64>,
     /// By grant, or by binding where there is no grant; what the gauge sums up.
     stuck: Mutex<HashMap<String, usize>>,
+    unreviewed: Family<Unreviewed, Gauge>,
+    /// By grant; what the gauges count.
+    to_review: Mutex<HashMap<String, &'static str>>,
     swept: Counter,
     anchors: Gauge,
     trouble: Family<Trouble, Counter>,
@@ -82,6 +91,8 @@ impl Metrics {
             revoke_lag_seconds: Histogram::new(SECONDS),
             overdue: Gauge::default(),
             stuck: Mutex::default(),
+            unreviewed: Family::default(),
+            to_review: Mutex::default(),
             swept: Counter::default(),
             anchors: Gauge::default(),
             trouble: Family::default(),
@@ -121,6 +132,11 @@ impl Metrics {
             "overdue_bindings",
             "Bindings that are to be gone and are still there, at the last try",
             this.overdue.clone(),
+        );
+        registry.register(
+            "break_glass_unreviewed",
+            "Accesses given without anybody's approval that are to be reviewed and aren't yet, by whether that is overdue",
+            this.unreviewed.clone(),
         );
         registry.register(
             "swept_bindings",
@@ -207,6 +223,23 @@ impl Metrics {
         }
         let all: usize = stuck.values().sum();
         self.overdue.set(u32::try_from(all).unwrap_or(u32::MAX).into());
+    }
+
+    /// How far the review of this grant is: `Awaited` or `Overdue`; nothing when it was reviewed, is gone, or needs none.
+    pub fn unreviewed(&self, grant: &str, state: Option<&'static str>) {
+        let mut to_review = self.to_review.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match state {
+            Some(state) => to_review.insert(grant.to_owned(), state),
+            None => to_review.remove(grant),
+        };
+        if before == state {
+            return;
+        }
+        for state in [before, state].into_iter().flatten() {
+            let count = to_review.values().filter(|other| **other == state).count();
+            let gauge = self.unreviewed.get_or_create(&Unreviewed { state });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// A reconcile failed.

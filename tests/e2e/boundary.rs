@@ -99,7 +99,7 @@ async fn without_stamping_plain_annotate_is_refused_with_the_command_to_use(scen
 async fn words_that_mean_nothing_are_refused_with_those_that_mean_something(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     scene.asked(&scene.request("look")).await;
-    let allowed = "curfew.dev/decision must be approve, approve:CODE (the code of the offer), deny or revoke";
+    let allowed = "curfew.dev/decision must be approve, approve:CODE (the code of the offer), deny, revoke or review";
     for word in [
         "nonsense",
         "",

@@ -39,7 +39,7 @@ pub struct Scene {
 
 /// What decides: the annotation where the API server stamps, the record itself where it doesn't.
 pub struct Word<'a> {
-    /// `approve`, `deny` or `revoke`, possibly with a code: `approve:3f9a2c1b`.
+    /// `approve`, `deny`, `revoke` or `review`, possibly with a code: `approve:3f9a2c1b`.
     pub word: &'a str,
     /// The comment, if any.
     pub comment: Option<&'a str>,
@@ -335,6 +335,11 @@ impl Scene {
                 &identity,
                 status.open.iter().map(|open| (&open.users, &open.groups)).next(),
             ),
+            "review" => {
+                let reviewers = status.reviewers.as_ref();
+                let people = reviewers.map(|reviewers| (&reviewers.users, &reviewers.groups));
+                self.entry("review", &identity, people)
+            }
             _ => self.entry(
                 "*",
                 &identity,
@@ -345,7 +350,7 @@ impl Scene {
             ),
         };
         let mut record = json!({
-            "verdict": match verdict { "approve" => "Approve", "deny" => "Deny", "revoke" => "Revoke", other => other },
+            "verdict": match verdict { "approve" => "Approve", "deny" => "Deny", "revoke" => "Revoke", "review" => "Review", other => other },
             "username": identity["username"], "uid": identity["uid"], "via": [via],
             "offer": status.offer.map(|offer| offer.digest).unwrap_or_default(),
             "direct": true,

@@ -87,7 +87,25 @@ fn undecided() -> Vec<(&'static str, Value, Value)> {
     let asked = |name: &'static str, spec: Value| (name, spec, json!({}));
     let said = |name: &'static str, decisions: Value| asked(name, json!({"decisions": decisions}));
     let stands = |name: &'static str, status: Value| (name, json!({}), status);
+    // Access that nobody approved, and that is to be reviewed.
+    let approver = Who::account("approver", &[]);
+    let given = |name: &'static str, spec: Value, fields: Value| {
+        let mut status = json!({"phase": "Active", "seal": {"grant": "g", "uid": "u"}, "reviewers": {"users": ["bob", "alice", approver.name()], "groups": ["sre"]}});
+        merge(&mut status, fields);
+        (name, spec, status)
+    };
+    let review = json!({"verdict": "Review", "username": "bob", "uid": "uid-bob", "via": ["review/User:bob"], "offer": DIGEST, "direct": true});
     vec![
+        given("unreviewed", json!({}), json!({})),
+        given("unreviewed-over", json!({}), json!({"phase": "Expired"})),
+        given("unreviewed-full", json!({"decisions": approvals(48)}), json!({})),
+        given(
+            "unreviewed-direct",
+            json!({}),
+            json!({"offer": {"requireDirect": true}}),
+        ),
+        given("unreviewed-robots", json!({"requester": robot}), json!({})),
+        given("reviewed", json!({"decisions": [review]}), json!({})),
         stands("offered", json!({})),
         stands("coded", json!({"offer": {"requireCode": true}})),
         stands("direct", json!({"offer": {"requireDirect": true}})),

@@ -8,6 +8,7 @@ mod decisions;
 mod records;
 mod requests;
 mod reserved;
+mod reviews;
 mod rules;
 mod words;
 
@@ -35,6 +36,7 @@ pub fn about(matter: Matter) -> Vec<Attempt> {
             requests::attempts(),
             decisions::attempts(),
             words::attempts(),
+            reviews::attempts(),
             rules::of_requests(),
         ],
         Matter::Bindings => vec![reserved::attempts(), bounds::attempts()],

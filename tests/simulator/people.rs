@@ -51,6 +51,11 @@ impl<'a> People<'a> {
         }
         let mut emergency = people.policy(false);
         emergency["approval"] = json!({"breakGlass": {}});
+        // Sometimes longer than records are kept: then the policy isn't Ready.
+        if people.chance.in_thousand(600) {
+            let within = format!("{}s", people.chance.between(1, 60));
+            emergency["review"] = json!({"approvers": {"users": [APPROVERS[0]]}, "within": within});
+        }
         people.make(Kind::AccessPolicy, "", "emergency", json!({"spec": emergency}));
         people
     }
@@ -204,6 +209,7 @@ impl<'a> People<'a> {
         let verdict = match self.chance.below(20) {
             0 | 1 => Verdict::Deny,
             2 | 3 => Verdict::Revoke,
+            4 | 5 => Verdict::Review,
             _ => Verdict::Approve,
         };
         let Some(key) = self.some(Kind::AccessRequest) else {
@@ -495,14 +501,16 @@ fn word(request: &AccessRequest, who: &str, verdict: Verdict) -> Option<Decision
         .requester
         .as_ref()
         .map(|requester| requester.username.as_str());
-    let is_over = status.phase.is_some_and(RequestPhase::is_final) || request.metadata.deletion_timestamp.is_some();
+    let is_over = status.phase.is_some_and(RequestPhase::is_final) && verdict != Verdict::Review
+        || request.metadata.deletion_timestamp.is_some();
     let is_own = verdict != Verdict::Revoke && requester == Some(who);
-    let is_too_late = verdict != Verdict::Revoke && status.seal.is_some();
+    let is_too_late = matches!(verdict, Verdict::Approve | Verdict::Deny) && status.seal.is_some();
     if is_over || is_own || is_too_late {
         return None;
     }
     let offer = status.offer.map(|offer| offer.digest).unwrap_or_default();
     let revokers = status.revokers.unwrap_or_default();
+    let reviewers = status.reviewers.unwrap_or_default();
     let is = |name: &String| name == who;
     let via: Vec<String> = match verdict {
         Verdict::Revoke if requester == Some(who) => vec![marks::VIA_REQUESTER.to_owned()],
@@ -515,11 +523,14 @@ fn word(request: &AccessRequest, who: &str, verdict: Verdict) -> Option<Decision
                 .collect()
         }
         Verdict::Deny | Verdict::Revoke => {
-            let lets_in = revokers.users.iter().any(is);
-            lets_in
-                .then(|| format!("{}/User:{who}", marks::VIA_ANY_STAGE))
-                .into_iter()
-                .collect()
+            let lets_in = revokers.users.iter().find(|name| is(name));
+            let entry = lets_in.map(|who| format!("{}/User:{who}", marks::VIA_ANY_STAGE));
+            entry.into_iter().collect()
+        }
+        Verdict::Review => {
+            let lets_in = reviewers.users.iter().find(|name| is(name));
+            let entry = lets_in.map(|who| format!("{}/User:{who}", marks::VIA_REVIEW));
+            entry.into_iter().collect()
         }
     };
     let is_about_nothing = verdict != Verdict::Revoke && offer.is_empty();

@@ -358,12 +358,15 @@ impl Asked {
             Verdict::Approve => !status.open.is_empty(),
             Verdict::Deny => status.seal.is_none(),
             Verdict::Revoke => true,
+            Verdict::Review => false,
         };
         let word = match (verdict, who) {
             (Verdict::Revoke, "alice") => withdraw(),
             (Verdict::Approve, who) => approve(who, offer),
             (Verdict::Deny, who) => deny(who),
             (Verdict::Revoke, who) => revoke(who),
+            // Nobody says it here: it changes nothing.
+            (Verdict::Review, _) => return None,
         };
         is_taken.then_some(word)
     }

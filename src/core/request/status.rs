@@ -17,7 +17,7 @@ use crate::api::{
 use crate::core::approval::{self, Effect, Open, Outcome, TimedOut};
 use crate::core::facts::NamespaceFacts;
 use crate::core::policy::{self, Obstacle};
-use crate::core::{grant, offer};
+use crate::core::{grant, offer, review};
 
 /// A status on its way: the earlier one, changed step by step.
 pub(super) struct Draft<'a> {
@@ -112,18 +112,28 @@ impl<'a> Draft<'a> {
         self
     }
 
-    /// What became of the words spoken after the seal, when only a revocation counts. What was said of the earlier ones stays.
+    /// Whether the access was reviewed, as its grant says.
+    pub(super) fn with_review(mut self, grant: &AccessGrant) -> Self {
+        if let Some(told) = review::told(grant) {
+            self.find(told);
+        }
+        self
+    }
+
+    /// What became of the words spoken after the seal, when only a revocation or a review counts. What was said of the earlier ones stays.
     pub(super) fn with_later_words(mut self, granted: &AccessGrantSpec) -> Self {
         let now = time::to_kubernetes(self.now);
         for decision in self.request.spec.decisions.iter().skip(self.status.decisions.len()) {
-            let revokes = match decision.verdict {
-                Verdict::Revoke => approval::revocation(&granted.requester.username, &granted.revokers, decision),
+            let heard = match decision.verdict {
+                Verdict::Revoke => approval::revocation(&granted.requester.username, &granted.revokers, decision)
+                    .map(|()| "it ends the access"),
+                Verdict::Review => review::counts(granted, decision).map(|()| "it reviews the access"),
                 Verdict::Approve | Verdict::Deny => Err("access was granted before; it can only be revoked".to_owned()),
             };
-            let effect = match revokes {
-                Ok(()) => Effect {
+            let effect = match heard {
+                Ok(reason) => Effect {
                     counts: true,
-                    reason: "it ends the access".to_owned(),
+                    reason: reason.to_owned(),
                 },
                 Err(reason) => Effect { counts: false, reason },
             };
@@ -249,6 +259,7 @@ impl<'a> Draft<'a> {
         self.status.expires_at = Some(time::to_kubernetes(grant::deadline(grant)));
         self.status.timeline.get_or_insert_default().granted = grant.metadata.creation_timestamp.clone();
         self.status.message = Some("approved; access is being set up".into());
+        self.status.reviewers = grant.spec.review.as_ref().map(|review| review.reviewers.clone());
         if grant.spec.break_glass {
             let who = &grant.spec.requester.username;
             let why = grant.spec.reason.as_deref().unwrap_or_default();

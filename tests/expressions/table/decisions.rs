@@ -411,7 +411,7 @@ fn what_the_policy_demands() -> Vec<Attempt> {
         speaks("with the code it is content", &bob(), "coded", &with(own("Approve"), json!({"code": CODE}))).accepted(),
         speaks("a denial needs no code", &bob(), "coded", &own("Deny")).accepted(),
         speaks("a policy may want a credential of one's own", &secondhand, "direct", &indirect("Approve"))
-            .refused("the policy wants approvals under a credential of your own"),
+            .refused("the policy wants approvals and reviews under a credential of your own"),
         speaks("with one it is content", &bob(), "direct", &own("Approve")).accepted(),
         speaks("a denial needs none", &secondhand, "direct", &indirect("Deny")).accepted(),
     ]

@@ -160,7 +160,8 @@ fn stamped_in_the_same_write() -> Vec<Attempt> {
 }
 
 fn words_that_mean_nothing() -> Vec<Attempt> {
-    let mean_nothing = "curfew.dev/decision must be approve, approve:CODE (the code of the offer), deny or revoke";
+    let mean_nothing =
+        "curfew.dev/decision must be approve, approve:CODE (the code of the offer), deny, revoke or review";
     let mut all = vec![];
     for said in [
         "nonsense",
@@ -170,6 +171,7 @@ fn words_that_mean_nothing() -> Vec<Attempt> {
         "approved",
         "deny:1",
         "revoke now",
+        "reviewed",
         "none",
     ] {
         all.push(says(format!("{said:?} means nothing"), &bob(), "offered", said).refused(mean_nothing));
@@ -275,7 +277,7 @@ fn left_over() -> Vec<Attempt> {
             "direct",
             "approve",
         )
-        .refused("the policy wants approvals under a credential"),
+        .refused("the policy wants approvals and reviews under a credential"),
         says(
             "who can act as the account that asks doesn't approve",
             &Who::person(ACTORS[0].name, &["sre"]),

@@ -168,7 +168,7 @@ fn may_end(policy: &AccessPolicy, said: &Decision) -> bool {
         .any(|group| said.via.contains(&format!("*/Group:{group}")));
     let as_approver = is_named || by_group && !said.username.starts_with("system:");
     match said.verdict {
-        Verdict::Approve => false,
+        Verdict::Approve | Verdict::Review => false,
         Verdict::Deny => said.username != REQUESTER && as_approver,
         Verdict::Revoke => as_approver || said.username == REQUESTER && said.via.contains(&"requester".to_owned()),
     }
