@@ -96,7 +96,17 @@ async fn get_shows_what_people_look_for(scene: Scene) {
     let (header, row) = table(&scene.kubectl(&scene.bob, &["get", "areq", "look"]).await.ok().unwrap());
     assert_eq!(
         header,
-        ["NAME", "POLICY", "ROLE", "REQUESTER", "PHASE", "CODE", "ENDS", "AGE"]
+        [
+            "NAME",
+            "POLICY",
+            "ROLE",
+            "REQUESTER",
+            "PHASE",
+            "CODE",
+            "ENDS",
+            "REVIEW",
+            "AGE"
+        ]
     );
     let policy = format!("policy-{}", scene.id);
     assert_eq!(
@@ -112,7 +122,7 @@ async fn get_shows_what_people_look_for(scene: Scene) {
         .ok()
         .unwrap();
     let (header, row) = table(&shown);
-    assert_eq!(header[7..], ["AGE", "REASON", "GRANT", "MESSAGE"]);
+    assert_eq!(header[7..], ["REVIEW", "AGE", "REASON", "GRANT", "MESSAGE"]);
     let ends = curfew::api::time::written(curfew::core::grant::deadline(&grant));
     assert_eq!((row[4].as_str(), row[6].as_str()), ("Active", ends.as_str()));
     assert!(

@@ -20,11 +20,11 @@ pub fn cases() -> Vec<Case> {
 }
 
 async fn what_has_ended_is_removed_when_it_was_kept_long_enough_and_what_lasts_stays(scene: Scene) {
-    scene.has_policy(&scene.policy_with(json!({"retention": "10s"}))).await;
+    scene.has_policy(&scene.policy_with(json!({"retention": "15s"}))).await;
     let lasts = scene.granted(&scene.request("lasts")).await;
     scene.asked(&scene.request("waits")).await;
     let brief = scene
-        .granted(&scene.request_with("brief", json!({"duration": "2s"})))
+        .granted(&scene.request_with("brief", json!({"duration": "6s"})))
         .await;
     scene.asked(&scene.request("denied")).await;
     scene.said(&scene.bob, "denied", "deny").await;

@@ -7,6 +7,7 @@ use curfew::api::{AccessGrant, AccessPolicy, AccessRequest, GrantPhase, RequestP
 use curfew_testbed::{Answer, AuditEvent, Cluster, User};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -84,14 +85,19 @@ impl Scene {
         let group = |name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": name});
         let user = |name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name});
         let requests = json!([{"apiGroups": ["curfew.dev"], "resources": ["accessrequests", "accessrequests/status"], "verbs": ["*"]}]);
-        self.apply(self.cluster().admin(), &json!({"apiVersion": "v1", "kind": "List", "items": [
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": {"scene": self.id}}},
-            self.role("reader", json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}])),
+        for object in [
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": {"scene": self.id}}}),
+            self.role(
+                "reader",
+                json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}]),
+            ),
             self.role("writes-requests", requests),
             self.binding("requesters", ("ClusterRole", "curfew-requester"), group(dev)),
             self.binding("approvers", ("ClusterRole", "curfew-approver"), group(sre)),
             self.binding("outsiders", ("Role", "writes-requests"), user(self.mallory.name())),
-        ]})).await.ok().unwrap_or_else(|error| panic!("{error}"));
+        ] {
+            creates(self.cluster().admin(), &object).await.unwrap();
+        }
     }
 
     /// A Role of this scene's namespace.
@@ -170,10 +176,12 @@ impl Scene {
 
     /// Applies a policy as admin and waits until the operator has said of it whether it is Ready.
     pub async fn has_policy(&self, policy: &Value) -> AccessPolicy {
-        self.apply(self.cluster().admin(), policy)
-            .await
-            .ok()
-            .unwrap_or_else(|error| panic!("{error}"));
+        let as_admin = PatchParams::apply("e2e").force();
+        let applied = self
+            .policies()
+            .patch(name(policy), &as_admin, &Patch::Apply(policy))
+            .await;
+        applied.unwrap();
         self.policy_looked_at(name(policy)).await
     }
 
@@ -434,7 +442,8 @@ impl Scene {
 
     /// Whether the API server lets alice use the role, by a real call as alice.
     pub async fn alice_may(&self) -> bool {
-        self.kubectl(&self.alice, &["get", "configmaps"]).await.succeeded()
+        let config_maps = self.of::<ConfigMap>(&self.alice);
+        config_maps.list(&ListParams::default().limit(1)).await.is_ok()
     }
 
     /// Alice has access: by a real call, and by exactly one binding.
@@ -640,7 +649,7 @@ pub fn readiness(policy: &AccessPolicy) -> (String, String) {
     (ready.reason, ready.message)
 }
 
-fn merge(into: &mut Value, fields: Value) {
+pub fn merge(into: &mut Value, fields: Value) {
     for (field, value) in fields.as_object().unwrap().clone() {
         match value {
             Value::Null => drop(into.as_object_mut().unwrap().remove(&field)),

@@ -231,6 +231,8 @@ impl Part {
             environment: vec![
                 ("HOME".into(), dir.join("home").into()),
                 ("PATH".into(), "/usr/bin:/bin".into()),
+                // Control planes of tests live for minutes: they may take some memory more for a seventh of the work less.
+                ("GOGC".into(), "400".into()),
             ],
             log: dir.join(format!("{name}.log")),
             name,
