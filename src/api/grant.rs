@@ -20,6 +20,7 @@ use super::{Decision, GoDuration, OnChange, Requester, Reviewers, Revokers, Role
     printcolumn = r#"{"name":"Requester","type":"string","jsonPath":".spec.requester.username"}"#,
     printcolumn = r#"{"name":"Role","type":"string","jsonPath":".spec.role.name"}"#,
     printcolumn = r#"{"name":"Namespace","type":"string","jsonPath":".spec.targets[0].namespace"}"#,
+    printcolumn = r#"{"name":"ClusterWide","type":"boolean","jsonPath":".spec.clusterWide"}"#,
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Ends","type":"string","jsonPath":".status.expiresAt"}"#,
     printcolumn = r#"{"name":"Why","type":"string","jsonPath":".status.end.reason"}"#,
@@ -32,6 +33,7 @@ use super::{Decision, GoDuration, OnChange, Requester, Reviewers, Revokers, Role
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self == oldSelf").message("a grant can't be changed"),
+    validation = Rule::new("(has(self.targets) && self.targets.size() > 0) != (has(self.clusterWide) && self.clusterWide)").message("a grant is for namespaces, or for the whole cluster"),
     validation = Rule::new("(self.decisions.size() > 0) != (has(self.breakGlass) && self.breakGlass)").message("a grant rests on decisions, or is break-glass")
 )]
 pub struct AccessGrantSpec {
@@ -43,9 +45,13 @@ pub struct AccessGrantSpec {
     pub subject: GrantedSubject,
     /// The role, as it was when it was approved.
     pub role: GrantedRole,
-    /// Where it is bound.
-    #[schemars(length(min = 1, max = 32))]
+    /// The namespaces in which it is bound.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
     pub targets: Vec<Target>,
+    /// Whether it is bound in the whole cluster instead, by a ClusterRoleBinding.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cluster_wide: bool,
     /// How long the access lasts, counted from this object's creation or from `startTime`.
     pub duration: GoDuration,
     /// When it was to begin, where the request said so. The deadline is this plus the duration; nothing is granted before.
@@ -180,7 +186,41 @@ impl GrantedRole {
     }
 }
 
+/// Where a binding of a grant stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In this namespace, as a RoleBinding.
+    Namespace(Target),
+    /// In the whole cluster, as a ClusterRoleBinding.
+    Cluster,
+}
+
+impl Place {
+    /// The namespace, if it is one.
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::Namespace(Target { namespace, uid: _ }) => Some(namespace),
+            Self::Cluster => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.namespace() {
+            Some(namespace) => write!(f, "in namespace {namespace:?}"),
+            None => f.write_str("in the whole cluster"),
+        }
+    }
+}
+
 impl AccessGrantSpec {
+    /// Everywhere that it is bound.
+    pub fn places(&self) -> Vec<Place> {
+        let namespaces = self.targets.iter().cloned().map(Place::Namespace);
+        namespaces.chain(self.cluster_wide.then_some(Place::Cluster)).collect()
+    }
+
     /// The namespace in which a Role of the granted name is the one that is meant.
     pub fn role_namespace(&self) -> &str {
         self.targets
@@ -271,9 +311,10 @@ pub struct AccessGrantStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BoundBinding {
-    /// The binding's namespace.
+    /// The RoleBinding's namespace. Absent: it is a ClusterRoleBinding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
-    pub namespace: String,
+    pub namespace: Option<String>,
     /// The binding's name.
     #[schemars(length(max = 253))]
     pub name: String,

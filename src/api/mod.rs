@@ -21,7 +21,7 @@ pub mod time;
 pub use duration::{GoDuration, InvalidDuration, LONGEST};
 pub use grant::{
     AccessGrant, AccessGrantSpec, AccessGrantStatus, BoundBinding, End, EndReason, Extended, GrantAnchor, GrantPhase,
-    GrantedPolicy, GrantedReview, GrantedRole, GrantedSubject, RequestReference, Target,
+    GrantedPolicy, GrantedReview, GrantedRole, GrantedSubject, Place, RequestReference, Target,
 };
 pub use label_selector::{LabelSelector, SelectorOperator, SelectorRequirement};
 pub use people::{People, ServiceAccountReference};

@@ -30,10 +30,12 @@ pub struct AccessPolicySpec {
     /// The roles that may be asked for, each by name. There are no wildcards, and nobody can bring rules of their own.
     #[schemars(length(min = 1, max = 64))]
     pub roles: Vec<RoleReference>,
-    /// The namespaces for which a role may be asked. At least one name or a selector that says something.
+    /// The namespaces for which a role may be asked. At least one name or a selector that says something; may be left out with `clusterWide`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<Namespaces>,
-    /// Whether a role may be asked for in all namespaces at once, by a ClusterRoleBinding. Not supported yet: a policy that says so is not Ready.
+    /// Whether a role may be asked for in the whole cluster at once, by a ClusterRoleBinding: in all namespaces, those of Kubernetes and of Curfew among
+    /// them, and for what is in no namespace. Needs `clusterWide` in the Helm chart's values. With access so wide, whoever reads secrets, runs pods or reaches
+    /// into them can plant access that no deadline ends: such a role takes `allowPersistence` too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cluster_wide: bool,
     /// The longest duration that may be asked for.
@@ -70,7 +72,8 @@ pub struct AccessPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_mans_switch: Option<DeadMansSwitch>,
     /// Whether roles are allowed by which a holder can plant access that no deadline ends: roles that write RBAC, mint tokens, impersonate, approve
-    /// certificates or change admission. Without it a policy that names such a role is not Ready.
+    /// certificates or change admission; with `clusterWide` also those that read secrets, run pods or reach into them. Without it a policy that names such a
+    /// role is not Ready.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_persistence: bool,
     /// What becomes of active grants when this policy is changed or deleted: `Keep` (what holds when nothing is said) lets them run to their deadline, `Revoke` ends them.

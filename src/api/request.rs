@@ -37,6 +37,7 @@ use super::{GoDuration, RoleReference, Target};
     validation = Rule::new("has(self.namespaces) == has(oldSelf.namespaces) && (!has(self.namespaces) || self.namespaces == oldSelf.namespaces)").message("namespaces can't be changed; make a new request"),
     validation = Rule::new("has(self.namespacesFromPolicy) == has(oldSelf.namespacesFromPolicy) && (!has(self.namespacesFromPolicy) || self.namespacesFromPolicy == oldSelf.namespacesFromPolicy)").message("namespacesFromPolicy can't be changed; make a new request"),
     validation = Rule::new("!has(self.namespacesFromPolicy) || !self.namespacesFromPolicy || (has(self.policy) && !has(self.namespaces))").message("namespacesFromPolicy goes with policy, and without namespaces"),
+    validation = Rule::new("!has(self.clusterWide) || !self.clusterWide || (!has(self.namespaces) && !(has(self.namespacesFromPolicy) && self.namespacesFromPolicy))").message("clusterWide goes without namespaces and namespacesFromPolicy"),
     validation = Rule::new("!has(self.extends) || !has(self.startTime)").message("extends goes without startTime: an extension begins when it is approved"),
     validation = Rule::new("has(self.clusterWide) == has(oldSelf.clusterWide) && (!has(self.clusterWide) || self.clusterWide == oldSelf.clusterWide)").message("clusterWide can't be changed; make a new request"),
     validation = Rule::new("has(self.duration) == has(oldSelf.duration) && (!has(self.duration) || self.duration == oldSelf.duration)").message("duration can't be changed; make a new request"),
@@ -63,7 +64,8 @@ pub struct AccessRequestSpec {
     /// are fixed then, by name and uid: one that is made later is not among them. Goes with `policy`, and without `namespaces`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces_from_policy: Option<bool>,
-    /// Whether access is asked for in all namespaces at once. Not supported yet and refused.
+    /// Whether access is asked for in the whole cluster at once: in every namespace, also one that is made later, and for what is in none. The policy must say
+    /// `clusterWide`, the role be a ClusterRole. Goes without `namespaces` and `namespacesFromPolicy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_wide: Option<bool>,
     /// How long access shall last, counted from the moment it is granted or, where there is one, from `startTime`. The policy's `defaultDuration` when nothing is said.
@@ -182,7 +184,7 @@ pub struct AccessRequestStatus {
     /// The policy that the request is under. Chosen once, with the first offer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyReference>,
-    /// The namespaces that access is asked for. Chosen once, with the first offer.
+    /// The namespaces that access is asked for; none where it is for the whole cluster. Chosen once, with the first offer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub targets: Vec<Target>,

@@ -3,6 +3,7 @@
 //! Nothing here decides anything; errors say what was tried, and never carry a token.
 
 pub mod anchor;
+pub mod bindings;
 pub mod brakes;
 pub mod call;
 pub mod clock;

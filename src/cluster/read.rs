@@ -51,6 +51,8 @@ impl Reads {
                 };
                 self.roles.ask((reference.clone(), String::new()), read).await
             }
+            // A Role is one namespace's: where several are asked for, or the whole cluster, none is meant.
+            RoleKind::Role if namespace.is_empty() => Ok(None),
             RoleKind::Role => {
                 let roles = Api::<Role>::namespaced(self.client.clone(), namespace);
                 let read = async move { Ok(find("reading the Role", roles.get(&name)).await?.map(facts_of_role)) };
@@ -145,24 +147,42 @@ impl Reads {
             RoleKind::ClusterRole => "clusterroles",
             RoleKind::Role => "roles",
         };
+        let name = Some(reference.name.clone());
+        self.may("bind", resource, name, "asking whether a role may be bound")
+            .await
+    }
+
+    /// Whether the API server lets this operator bind anything in the whole cluster.
+    ///
+    /// # Errors
+    /// When the question had no answer.
+    pub async fn may_bind_cluster_wide(&self) -> Result<bool, CallError> {
+        let what = "asking whether a ClusterRoleBinding may be created";
+        self.may("create", "clusterrolebindings", None, what).await
+    }
+
+    async fn may(
+        &self,
+        verb: &str,
+        resource: &str,
+        name: Option<String>,
+        what: &'static str,
+    ) -> Result<bool, CallError> {
         let question = SelfSubjectAccessReview {
             spec: SelfSubjectAccessReviewSpec {
                 resource_attributes: Some(ResourceAttributes {
                     group: Some("rbac.authorization.k8s.io".into()),
                     resource: Some(resource.into()),
-                    verb: Some("bind".into()),
-                    name: Some(reference.name.clone()),
+                    verb: Some(verb.into()),
+                    name,
                     ..ResourceAttributes::default()
                 }),
                 ..SelfSubjectAccessReviewSpec::default()
             },
             ..SelfSubjectAccessReview::default()
         };
-        let answer = call(
-            "asking whether a role may be bound",
-            Api::all(self.client.clone()).create(&PostParams::default(), &question),
-        )
-        .await?;
+        let (questions, parameters) = (Api::all(self.client.clone()), PostParams::default());
+        let answer = call(what, questions.create(&parameters, &question)).await?;
         Ok(answer.status.is_some_and(|status| status.allowed))
     }
 }

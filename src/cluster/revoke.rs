@@ -2,13 +2,22 @@
 //!
 //! A binding that is merely being deleted still gives access, so it counts as alive until it is gone; what others hold it with is taken off.
 
-use k8s_openapi::api::rbac::v1::RoleBinding;
+use std::fmt::Debug;
+
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::call::{CallError, call, find};
 use crate::api::BoundBinding;
+
+/// A RoleBinding or a ClusterRoleBinding.
+trait Binding: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned {}
+
+impl Binding for RoleBinding {}
+impl Binding for ClusterRoleBinding {}
 
 /// What became of a binding that was to be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,16 +34,22 @@ pub enum Revoked {
 /// When the API server couldn't be asked, or refused.
 pub async fn revoke(client: &Client, binding: &BoundBinding) -> Result<Revoked, CallError> {
     let BoundBinding { namespace, name, uid } = binding;
-    let bindings = Api::<RoleBinding>::namespaced(client.clone(), namespace);
+    match namespace {
+        Some(namespace) => delete(Api::<RoleBinding>::namespaced(client.clone(), namespace), name, uid).await,
+        None => delete(Api::<ClusterRoleBinding>::all(client.clone()), name, uid).await,
+    }
+}
+
+async fn delete<K: Binding>(bindings: Api<K>, name: &str, uid: &str) -> Result<Revoked, CallError> {
     let only_this = DeleteParams {
         preconditions: Some(Preconditions {
-            uid: Some(uid.clone()),
+            uid: Some(uid.to_owned()),
             resource_version: None,
         }),
         propagation_policy: Some(PropagationPolicy::Background),
         ..DeleteParams::default()
     };
-    match call("deleting the RoleBinding", bindings.delete(name, &only_this)).await {
+    match call("deleting the binding", bindings.delete(name, &only_this)).await {
         Ok(answer) => match answer.left() {
             None => Ok(Revoked::Gone),
             Some(lingering) if is_this(&lingering, uid) => release(&bindings, name, lingering).await,
@@ -42,12 +57,12 @@ pub async fn revoke(client: &Client, binding: &BoundBinding) -> Result<Revoked, 
         },
         Err(error) if error.is_not_found() => Ok(Revoked::Gone),
         // The uid is another: ours is gone, and what is there now is somebody else's.
-        Err(error) if error.is_conflict() => match find("reading the RoleBinding", bindings.get(name)).await? {
+        Err(error) if error.is_conflict() => match find("reading the binding", bindings.get(name)).await? {
             Some(found) if is_this(&found, uid) => Ok(Revoked::Lingers),
             _ => Ok(Revoked::Gone),
         },
         // Who has lost the right to delete is refused also when it is gone: its anchor takes it away, or somebody.
-        Err(error) if error.is_final() => match find("reading the RoleBinding", bindings.get(name)).await {
+        Err(error) if error.is_final() => match find("reading the binding", bindings.get(name)).await {
             Ok(found) if !found.as_ref().is_some_and(|found| is_this(found, uid)) => Ok(Revoked::Gone),
             _ => Err(error),
         },
@@ -55,18 +70,19 @@ pub async fn revoke(client: &Client, binding: &BoundBinding) -> Result<Revoked, 
     }
 }
 
-fn is_this(found: &RoleBinding, uid: &str) -> bool {
-    found.metadata.uid.as_deref() == Some(uid)
+fn is_this(found: &impl Binding, uid: &str) -> bool {
+    found.meta().uid.as_deref() == Some(uid)
 }
 
 /// Takes all finalizers off a binding that is being deleted, provided that nobody changed it in between.
-async fn release(bindings: &Api<RoleBinding>, name: &str, lingering: RoleBinding) -> Result<Revoked, CallError> {
-    if lingering.metadata.finalizers.as_ref().is_none_or(Vec::is_empty) {
+async fn release<K: Binding>(bindings: &Api<K>, name: &str, lingering: K) -> Result<Revoked, CallError> {
+    let metadata = lingering.meta();
+    if metadata.finalizers.as_ref().is_none_or(Vec::is_empty) {
         return Ok(Revoked::Gone);
     }
-    let without = json!({ "metadata": { "uid": lingering.metadata.uid, "resourceVersion": lingering.metadata.resource_version, "finalizers": null } });
+    let without = json!({ "metadata": { "uid": metadata.uid, "resourceVersion": metadata.resource_version, "finalizers": null } });
     match call(
-        "taking finalizers off the RoleBinding",
+        "taking finalizers off the binding",
         bindings.patch(name, &PatchParams::default(), &Patch::Merge(without)),
     )
     .await

@@ -1,12 +1,10 @@
 //! Makes a binding, and takes for success only one that is exactly as it was asked for.
 
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::Api;
-use kube::api::PostParams;
 
 use super::Context;
-use crate::api::{AccessGrant, BoundBinding, Target};
-use crate::cluster::call::{CallError, find};
+use crate::api::{AccessGrant, BoundBinding, Place};
+use crate::cluster::call::CallError;
 use crate::core::binding::{desired, drift, is_of_grant};
 use crate::core::grant::GrantUid;
 
@@ -23,32 +21,25 @@ pub enum Bound {
     },
 }
 
-/// Makes the binding that `grant` is to have in `target`.
+/// Makes the binding that `grant` is to have there.
 ///
 /// # Errors
 /// When it is not known whether it was made, or trying again may help.
-pub async fn bind(context: &Context, grant: &AccessGrant, uid: &GrantUid, target: &Target) -> Result<Bound, CallError> {
-    let wanted = desired(grant, uid, target);
+pub async fn bind(context: &Context, grant: &AccessGrant, uid: &GrantUid, place: &Place) -> Result<Bound, CallError> {
+    let wanted = desired(grant, uid, place);
     let name = wanted.metadata.name.clone().unwrap_or_default();
-    let place = format!("the binding in namespace {:?}", target.namespace);
-    let bindings = Api::<RoleBinding>::namespaced(context.client.clone(), &target.namespace);
-    let created = context
-        .leadership
-        .granting(
-            "creating the RoleBinding",
-            bindings.create(&PostParams::default(), &wanted),
-        )
-        .await;
+    let creating = context.bindings.create(&wanted);
+    let created = context.leadership.granting("creating the binding", creating).await;
     let found = match created {
         Ok(made) => made,
-        Err(error) if error.is_already_exists() => match find("reading the RoleBinding", bindings.get(&name)).await? {
+        Err(error) if error.is_already_exists() => match context.bindings.find(place.namespace(), &name).await? {
             Some(found) => found,
             None => return Err(error),
         },
         Err(error) if error.is_final() => {
             return Ok(Bound::Failed {
                 left: None,
-                message: refusal(grant, target, &error),
+                message: refusal(grant, place, &error),
             });
         }
         Err(error) => return Err(error),
@@ -58,11 +49,13 @@ pub async fn bind(context: &Context, grant: &AccessGrant, uid: &GrantUid, target
         None => Bound::Made(record),
         Some(how) if is_of_grant(uid, &[], &found) => Bound::Failed {
             left: Some(record),
-            message: format!("{place} is not as Curfew makes it: {how}"),
+            message: format!("the binding {place} is not as Curfew makes it: {how}"),
         },
         Some(_) => Bound::Failed {
             left: None,
-            message: format!("{place} was there already, is not Curfew's and was left alone; make a new request"),
+            message: format!(
+                "the binding {place} was there already, is not Curfew's and was left alone; make a new request"
+            ),
         },
     })
 }
@@ -71,23 +64,21 @@ pub async fn bind(context: &Context, grant: &AccessGrant, uid: &GrantUid, target
 pub fn record(binding: &RoleBinding) -> BoundBinding {
     let metadata = binding.metadata.clone();
     BoundBinding {
-        namespace: metadata.namespace.unwrap_or_default(),
+        namespace: metadata.namespace,
         name: metadata.name.unwrap_or_default(),
         uid: metadata.uid.unwrap_or_default(),
     }
 }
 
 /// Why the API server refused a binding, and who could change that. What it says itself about missing rights is long and lists rules; it goes to the log.
-fn refusal(grant: &AccessGrant, target: &Target, error: &CallError) -> String {
+fn refusal(grant: &AccessGrant, place: &Place, error: &CallError) -> String {
     tracing::warn!(%error, "a binding was refused");
-    let (kind, name, namespace) = (grant.spec.role.kind, &grant.spec.role.name, &target.namespace);
+    let (kind, name) = (grant.spec.role.kind, &grant.spec.role.name);
     match error.kind() {
         "forbidden" => format!(
-            "the API server doesn't let the operator bind {kind:?} {name:?} in namespace {namespace:?}: it isn't among grantableRoles of the Helm chart, \
+            "the API server doesn't let the operator bind {kind:?} {name:?} {place}: it isn't among grantableRoles of the Helm chart, \
              which a cluster admin can change, or an admission policy or a terminating namespace forbids it"
         ),
-        _ => format!(
-            "{kind:?} {name:?} can't be bound in namespace {namespace:?}; the operator's log has the API server's answer"
-        ),
+        _ => format!("{kind:?} {name:?} can't be bound {place}; the operator's log has the API server's answer"),
     }
 }

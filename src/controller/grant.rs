@@ -15,8 +15,8 @@ use super::binding::{Bound, bind, record};
 use super::keep;
 use super::rounds::Again;
 use crate::api::{
-    AccessGrant, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, EndReason, OnChange, RequestReference,
-    Target,
+    AccessGrant, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, EndReason, OnChange, Place,
+    RequestReference,
 };
 use crate::cluster::call::{CallError, call, find};
 use crate::cluster::revoke::{Revoked, revoke};
@@ -99,7 +99,7 @@ async fn hold(grant: &AccessGrant, context: &Context) -> Result<Again, CallError
         Plan::Bind(_) if context.brakes.pulled().is_some() || !context.leadership.leads() => {
             Ok(context.at(deadline(grant)))
         }
-        Plan::Bind(targets) => bind_all(grant, &targets, context).await,
+        Plan::Bind(places) => bind_all(grant, &places, context).await,
         Plan::End(why) => end(grant, why, context).await,
     }
 }
@@ -135,7 +135,13 @@ async fn observe(grant: &AccessGrant, known: Observed, context: &Context) -> Res
         policy(grant, context),
         anchor(grant, context),
         successor(known.successor.as_ref(), context),
-        try_join_all(grant.spec.targets.iter().map(|target| look_at(grant, target, context)))
+        try_join_all(
+            grant
+                .spec
+                .places()
+                .into_iter()
+                .map(|place| look_at(grant, place, context))
+        )
     );
     Ok(Observed {
         grant: grant.clone(),
@@ -185,42 +191,40 @@ async fn anchor(grant: &AccessGrant, context: &Context) -> Result<Seen, CallErro
     }
 }
 
-async fn look_at(grant: &AccessGrant, target: &Target, context: &Context) -> Result<TargetSeen, CallError> {
+async fn look_at(grant: &AccessGrant, place: Place, context: &Context) -> Result<TargetSeen, CallError> {
     // Before a grant is bound there is no binding to look at; should there be one all the same, making it shows that.
     let binding = async {
         if grant.status.is_some() {
-            find_binding(grant, target, context).await
+            find_binding(grant, &place, context).await
         } else {
             Ok(None)
         }
     };
-    let (namespace, binding) = futures::try_join!(context.reads.namespace(&target.namespace), binding)?;
+    let namespace = async {
+        match place.namespace() {
+            Some(namespace) => context.reads.namespace(namespace).await,
+            None => Ok(None),
+        }
+    };
+    let (namespace, binding) = futures::try_join!(namespace, binding)?;
     Ok(TargetSeen { namespace, binding })
 }
 
-async fn find_binding(
-    grant: &AccessGrant,
-    target: &Target,
-    context: &Context,
-) -> Result<Option<RoleBinding>, CallError> {
-    let Some(uid) = GrantUid::of(grant) else {
-        return Ok(None);
-    };
-    find(
-        "reading the RoleBinding",
-        Api::<RoleBinding>::namespaced(context.client.clone(), &target.namespace).get(&binding_name(&uid)),
-    )
-    .await
+async fn find_binding(grant: &AccessGrant, place: &Place, context: &Context) -> Result<Option<RoleBinding>, CallError> {
+    match GrantUid::of(grant) {
+        Some(uid) => context.bindings.find(place.namespace(), &binding_name(&uid)).await,
+        None => Ok(None),
+    }
 }
 
 /// Makes all bindings or none, then says which.
-async fn bind_all(grant: &AccessGrant, targets: &[Target], context: &Context) -> Result<Again, CallError> {
+async fn bind_all(grant: &AccessGrant, places: &[Place], context: &Context) -> Result<Again, CallError> {
     let Some(uid) = GrantUid::of(grant) else {
         return Ok(Again::OnChange);
     };
     let first = context.precedence.first();
     let (mut made, mut failure) = (vec![], None);
-    for bound in try_join_all(targets.iter().map(|target| bind(context, grant, &uid, target))).await? {
+    for bound in try_join_all(places.iter().map(|place| bind(context, grant, &uid, place))).await? {
         match bound {
             Bound::Made(binding) => made.push(binding),
             Bound::Failed { left, message } => {
@@ -259,7 +263,8 @@ async fn bind_all(grant: &AccessGrant, targets: &[Target], context: &Context) ->
 /// Deletes every binding of the grant; only when all are gone it says so.
 async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Again, CallError> {
     let first = context.precedence.first();
-    let attempts = join_all(grant.spec.targets.iter().map(|target| end_in(grant, target, context))).await;
+    let places = grant.spec.places();
+    let attempts = join_all(places.iter().map(|place| end_in(grant, place, context))).await;
     drop(first);
     context.overdue.tried(grant.uid());
     let now = context.now();
@@ -296,18 +301,18 @@ async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Again, 
     Ok(Again::After(retry_after(grant, now)))
 }
 
-/// Deletes the grant's binding in one namespace: the one that was recorded, or, where none was, what bears the grant's marks.
-async fn end_in(grant: &AccessGrant, target: &Target, context: &Context) -> Result<Revoked, CallError> {
+/// Deletes the grant's binding in one place: the one that was recorded, or, where none was, what bears the grant's marks.
+async fn end_in(grant: &AccessGrant, place: &Place, context: &Context) -> Result<Revoked, CallError> {
     let recorded = grant
         .status
         .iter()
         .flat_map(|status| &status.bindings)
-        .find(|binding| binding.namespace == target.namespace);
+        .find(|binding| binding.namespace.as_deref() == place.namespace());
     let binding: BoundBinding = match recorded {
         Some(recorded) => recorded.clone(),
         None => match or_known(
-            find_binding(grant, target, context).await,
-            context.known.binding(grant, target),
+            find_binding(grant, place, context).await,
+            context.known.binding(grant, place),
             context,
         )? {
             Some(found) if GrantUid::of(grant).is_some_and(|uid| is_of_grant(&uid, &[], &found)) => record(&found),

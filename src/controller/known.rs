@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 
 use super::watch::Shown;
-use crate::api::{AccessGrant, AccessPolicy, AccessRequest, RoleKind, RoleReference, Target};
+use crate::api::{AccessGrant, AccessPolicy, AccessRequest, Place, RoleKind, RoleReference};
 use crate::cluster::anchor::Anchors;
+use crate::cluster::bindings::in_one_form;
 use crate::cluster::newest::Newest;
 use crate::cluster::read;
 use crate::core::binding;
@@ -32,8 +33,10 @@ pub struct Known {
     pub grants: Store<AccessGrant>,
     pub policies: Store<AccessPolicy>,
     pub bindings: Store<RoleBinding>,
+    pub cluster_bindings: Store<ClusterRoleBinding>,
     pub all_grants: Shown,
-    pub all_bindings: Shown,
+    /// Of both kinds.
+    pub all_bindings: [Shown; 2],
     /// Of every watch.
     pub shown: Vec<Shown>,
     pub cluster_roles: Store<ClusterRole>,
@@ -106,6 +109,7 @@ impl Known {
 
     fn targets(&self, asked: &Asked, home: &Home) -> Vec<NamespaceFacts> {
         match asked {
+            Asked::Cluster => vec![],
             Asked::Named(names) => names.iter().filter_map(|name| self.namespace(name)).collect(),
             Asked::OfPolicy(name) => {
                 let policy = self.policies.get(&ObjectRef::new(name));
@@ -132,9 +136,9 @@ impl Known {
     /// All that is known about a grant.
     pub fn about_grant(&self, grant: &AccessGrant) -> grant::Observed {
         let reference = &grant.spec.request;
-        let seen = grant.spec.targets.iter().map(|target| TargetSeen {
-            namespace: self.namespace(&target.namespace),
-            binding: self.binding(grant, target),
+        let seen = grant.spec.places().into_iter().map(|place| TargetSeen {
+            namespace: place.namespace().and_then(|namespace| self.namespace(namespace)),
+            binding: self.binding(grant, &place),
         });
         grant::Observed {
             grant: grant.clone(),
@@ -166,16 +170,28 @@ impl Known {
         Some(successor.as_ref().clone())
     }
 
-    /// What has the name of the grant's binding in a namespace.
-    pub fn binding(&self, grant: &AccessGrant, target: &Target) -> Option<RoleBinding> {
+    /// What has the name of the grant's binding there.
+    pub fn binding(&self, grant: &AccessGrant, place: &Place) -> Option<RoleBinding> {
         let name = binding::name(&GrantUid::of(grant)?);
-        let found = self.bindings.get(&ObjectRef::new(&name).within(&target.namespace))?;
-        Some(found.as_ref().clone())
+        self.binding_named(place.namespace(), &name)
+    }
+
+    fn binding_named(&self, namespace: Option<&str>, name: &str) -> Option<RoleBinding> {
+        match namespace {
+            Some(namespace) => {
+                let found = self.bindings.get(&ObjectRef::new(name).within(namespace))?;
+                Some(found.as_ref().clone())
+            }
+            None => {
+                let found = self.cluster_bindings.get(&ObjectRef::new(name))?;
+                Some(in_one_form(&found))
+            }
+        }
     }
 
     /// Whether this binding is still there.
     pub fn is_there(&self, binding: &RoleBinding) -> bool {
-        let found = self.bindings.get(&ObjectRef::from_obj(binding));
+        let found = self.binding_named(binding.namespace().as_deref(), &binding.name_any());
         found.is_some_and(|found| found.uid() == binding.uid())
     }
 
@@ -193,10 +209,11 @@ impl Known {
             let grant = self.written_grants.of(Arc::clone(grant));
             !grant::has_ended(&grant) && grant::due(&grant, now).is_some()
         });
-        let bindings = self.bindings.state().into_iter().filter(|found| {
-            let namespace = found.namespace().unwrap_or_default();
+        let cluster_wide = self.cluster_bindings.state().into_iter();
+        let cluster_wide = cluster_wide.map(|found| Arc::new(in_one_form(&found)));
+        let bindings = self.bindings.state().into_iter().chain(cluster_wide).filter(|found| {
             binding::marked(found).is_some()
-                && binding::sweep(self.explaining(found).as_deref(), &namespace, now) == binding::Sweep::Remove
+                && binding::sweep(self.explaining(found).as_deref(), found, now) == binding::Sweep::Remove
         });
         let uids = grants.map(|grant| grant.uid());
         uids.chain(bindings.map(|binding| binding.uid())).flatten().collect()

@@ -42,6 +42,7 @@ use self::trigger::Desks;
 use self::watch::{Kind, Watch};
 use self::watches::{Queues, Watches};
 use crate::api::AccessGrant;
+use crate::cluster::bindings::{Bindings, in_one_form};
 use crate::cluster::brakes::Brakes;
 use crate::cluster::call::{CallError, LIMIT};
 use crate::cluster::clock::Clock;
@@ -71,6 +72,7 @@ pub struct Context {
     metrics: Arc<Metrics>,
     known: Known,
     reads: Reads,
+    bindings: Bindings,
     precedence: Arc<Precedence>,
     brakes: Arc<Brakes>,
     leadership: Arc<Leadership>,
@@ -134,6 +136,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
     let context = Arc::new(Context {
         announcer: Announcer::new(client.clone(), Arc::clone(&precedence)),
         reads: Reads::new(client.clone()),
+        bindings: Bindings::new(client.clone()),
         known: watches.known(&client, &home),
         precedence,
         brakes: Arc::clone(&brakes),
@@ -184,6 +187,7 @@ fn controllers(
         grants,
         policies,
         bindings,
+        cluster_bindings,
         anchors,
     } = queues;
     vec![
@@ -195,6 +199,14 @@ fn controllers(
             bindings,
             sweep::reconcile,
             retry_sweep,
+            context,
+            stop,
+        ),
+        controller(
+            &watches.cluster_bindings,
+            cluster_bindings,
+            sweep::reconcile_cluster_wide,
+            |binding, error, context| retry_sweep(&in_one_form(binding), error, context),
             context,
             stop,
         ),
@@ -343,7 +355,7 @@ fn label<K: Kind>() -> &'static str {
         "AccessRequest" => "request",
         "AccessGrant" => "grant",
         "AccessPolicy" => "policy",
-        "RoleBinding" => "sweep",
+        "RoleBinding" | "ClusterRoleBinding" => "sweep",
         "Job" => "anchor",
         _ => "other",
     }

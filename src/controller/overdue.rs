@@ -49,7 +49,8 @@ impl Overdue {
 /// Calls `done` when all has been tried that the watches show as overdue, and never ends by itself.
 pub async fn sweep_of_the_start(context: Arc<Context>, done: impl Fn()) -> &'static str {
     let (known, overdue) = (&context.known, &context.overdue);
-    futures::join!(known.all_grants.all(), known.all_bindings.all());
+    let [bindings, cluster_wide] = &known.all_bindings;
+    futures::join!(known.all_grants.all(), bindings.all(), cluster_wide.all());
     while !known.overdue(context.now()).iter().all(|uid| overdue.has_tried(uid)) {
         let _ = tokio::time::timeout(AGAIN, overdue.news.notified()).await;
     }

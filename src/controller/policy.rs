@@ -22,8 +22,15 @@ pub async fn reconcile(policy: Arc<AccessPolicy>, context: Arc<Context>) -> Resu
     if !context.leadership.leads() {
         return Ok(Again::OnChange);
     }
-    let roles = try_join_all(policy.spec.roles.iter().map(|role| look_at(role, &context))).await?;
-    publish(&context, &policy, status(&policy, &roles, context.now())).await?;
+    let roles = try_join_all(policy.spec.roles.iter().map(|role| look_at(role, &context)));
+    let wide = async {
+        match policy.spec.cluster_wide {
+            true => context.reads.may_bind_cluster_wide().await,
+            false => Ok(false),
+        }
+    };
+    let (roles, wide) = futures::try_join!(roles, wide)?;
+    publish(&context, &policy, status(&policy, &roles, wide, context.now())).await?;
     Ok(Again::OnChange)
 }
 

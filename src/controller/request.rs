@@ -8,7 +8,6 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use futures::future::{OptionFuture, try_join_all};
-use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::PostParams;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
@@ -253,6 +252,7 @@ async fn extended(request: &AccessRequest, context: &Context) -> Result<Option<A
 /// The namespaces that are asked for, as far as they exist.
 async fn namespaces(asked: &Asked, context: &Context) -> Result<Vec<NamespaceFacts>, CallError> {
     match asked {
+        Asked::Cluster => Ok(vec![]),
         Asked::Named(names) => {
             let found = try_join_all(names.iter().map(|name| context.reads.namespace(name))).await?;
             Ok(found.into_iter().flatten().collect())
@@ -298,13 +298,9 @@ async fn look_for_grant(
     }
     let name = binding::name(&GrantUid::new(uid));
     let targets = request.status.iter().flat_map(|status| &status.targets);
-    let bindings = targets.map(async |target| {
-        find(
-            "reading the RoleBinding",
-            Api::<RoleBinding>::namespaced(context.client.clone(), &target.namespace).get(&name),
-        )
-        .await
-    });
+    let namespaces = targets.map(|target| Some(target.namespace.as_str()));
+    let places = namespaces.chain(targets::is_cluster_wide(&request.spec).then_some(None));
+    let bindings = places.map(|namespace| context.bindings.find(namespace, &name));
     let left_behind = try_join_all(bindings)
         .await?
         .iter()

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
@@ -13,6 +13,7 @@ use super::Context;
 use super::binding::record;
 use super::rounds::Again;
 use crate::api::AccessGrant;
+use crate::cluster::bindings::in_one_form;
 use crate::cluster::call::{CallError, find};
 use crate::cluster::revoke::{Revoked, revoke};
 use crate::core::binding::{Sweep, grant_name, marked, sweep};
@@ -20,6 +21,17 @@ use crate::core::grant::GrantUid;
 
 /// So long a binding is left to its grant, once it is the sweep's turn.
 const FOR_ITS_GRANT: Duration = Duration::from_secs(1);
+
+/// Looks at one ClusterRoleBinding, as at any binding.
+///
+/// # Errors
+/// When a call failed; the binding is then looked at again.
+pub async fn reconcile_cluster_wide(
+    binding: Arc<ClusterRoleBinding>,
+    context: Arc<Context>,
+) -> Result<Again, CallError> {
+    reconcile(Arc::new(in_one_form(&binding)), context).await
+}
 
 /// Looks at one binding.
 ///
@@ -29,9 +41,8 @@ pub async fn reconcile(binding: Arc<RoleBinding>, context: Arc<Context>) -> Resu
     let Some(uid) = marked(&binding) else {
         return Ok(Again::OnChange);
     };
-    let namespace = binding.namespace().unwrap_or_default();
     let known = context.known.explaining(&binding);
-    if let Sweep::Keep { until } = sweep(known.as_deref(), &namespace, context.now()) {
+    if let Sweep::Keep { until } = sweep(known.as_deref(), &binding, context.now()) {
         return Ok(context.at(until));
     }
     // What has a grant is that grant's to end. Where it is just doing so, reading it all afresh would only hold it up.
@@ -48,18 +59,16 @@ pub async fn reconcile(binding: Arc<RoleBinding>, context: Arc<Context>) -> Resu
 
 /// Reads what the watches have shown as unexplained, and deletes it if it is.
 async fn look_afresh(binding: &RoleBinding, uid: &GrantUid, context: &Context) -> Result<Again, CallError> {
-    let namespace = binding.namespace().unwrap_or_default();
-    let bindings = Api::<RoleBinding>::namespaced(context.client.clone(), &namespace);
-    let name = binding.name_any();
+    let (namespace, name) = (binding.namespace(), binding.name_any());
     let (grant, binding) = futures::try_join!(
         explaining(binding, uid, context),
-        find("reading the RoleBinding", bindings.get(&name))
+        context.bindings.find(namespace.as_deref(), &name)
     )?;
     // Where what was read differs from what the watches show, one of them is older; if it is what was read, no watch tells, and it is read again.
     let Some(binding) = binding.filter(|found| marked(found).as_ref() == Some(uid)) else {
         return Ok(Again::After(super::RETRY));
     };
-    match sweep(grant.as_ref(), &namespace, context.now()) {
+    match sweep(grant.as_ref(), &binding, context.now()) {
         Sweep::Keep { until } => Ok(context.at(until.min(context.now() + super::RETRY))),
         Sweep::Remove => remove(&binding, context).await,
     }

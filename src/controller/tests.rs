@@ -68,7 +68,14 @@ impl Server {
             (&Method::GET, name) if name == orphan => response(StatusCode::OK, &binding()),
             (
                 &Method::GET,
-                "accessrequests" | "accesspolicies" | "clusterroles" | "roles" | "namespaces" | "jobs" | "services",
+                "accessrequests"
+                | "accesspolicies"
+                | "clusterrolebindings"
+                | "clusterroles"
+                | "roles"
+                | "namespaces"
+                | "jobs"
+                | "services",
             ) => response(StatusCode::OK, &list(&[])),
             _ => response(
                 StatusCode::NOT_FOUND,

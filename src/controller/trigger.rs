@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Service};
-use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 
@@ -20,6 +20,7 @@ pub struct Desks {
     pub grants: (Desk<AccessGrant>, Store<AccessGrant>),
     pub policies: (Desk<AccessPolicy>, Store<AccessPolicy>),
     pub bindings: (Desk<RoleBinding>, Store<RoleBinding>),
+    pub cluster_bindings: (Desk<ClusterRoleBinding>, Store<ClusterRoleBinding>),
     pub anchors: (Desk<Job>, Store<Job>),
     pub home: Home,
 }
@@ -64,13 +65,12 @@ impl Desks {
                 .look([ObjectRef::new(&anchor.name).within(&self.home.namespace)]);
         }
         if let Some(name) = GrantUid::of(&grant).map(|uid| binding::name(&uid)) {
-            self.bindings.0.look(
-                grant
-                    .spec
-                    .targets
-                    .iter()
-                    .map(|target| ObjectRef::new(&name).within(&target.namespace)),
-            );
+            for place in grant.spec.places() {
+                match place.namespace() {
+                    Some(namespace) => self.bindings.0.look([ObjectRef::new(&name).within(namespace)]),
+                    None => self.cluster_bindings.0.look([ObjectRef::new(&name)]),
+                }
+            }
         }
     }
 
@@ -113,7 +113,18 @@ impl Desks {
     pub fn binding(&self, change: Change<RoleBinding>) {
         let Change::One(found) = change else { return self.all() };
         self.bindings.0.look_at(&found);
-        self.in_force(|grant| GrantUid::of(grant).is_some_and(|uid| binding::name(&uid) == found.name_any()));
+        self.bound_as(&found.name_any());
+    }
+
+    /// The same of a ClusterRoleBinding.
+    pub fn cluster_binding(&self, change: Change<ClusterRoleBinding>) {
+        let Change::One(found) = change else { return self.all() };
+        self.cluster_bindings.0.look_at(&found);
+        self.bound_as(&found.name_any());
+    }
+
+    fn bound_as(&self, name: &str) {
+        self.in_force(|grant| GrantUid::of(grant).is_some_and(|uid| binding::name(&uid) == name));
     }
 
     /// A ClusterRole: whoever names it; and policies, when it is about what may be bound: that right stands in a ClusterRole too.
@@ -123,11 +134,11 @@ impl Desks {
             kind: RoleKind::ClusterRole,
             name: role.name_any(),
         };
-        let gives_bind = role
-            .rules
-            .iter()
-            .flatten()
-            .any(|rule| rule.verbs.iter().any(|verb| verb == "bind"));
+        let mut rules = role.rules.iter().flatten();
+        let gives_bind = rules.any(|rule| {
+            let of_clusters = |resource: &String| resource == "clusterrolebindings";
+            rule.verbs.iter().any(|verb| verb == "bind") || rule.resources.iter().flatten().any(of_clusters)
+        });
         let (desk, store) = &self.policies;
         desk.look_at_those(store, |policy| gives_bind || policy.spec.roles.contains(&named));
         self.role_named(&named);
@@ -183,6 +194,7 @@ impl Desks {
             grants,
             policies,
             bindings,
+            cluster_bindings,
             anchors,
             home: _,
         } = self;
@@ -190,6 +202,7 @@ impl Desks {
         grants.0.look_at_all(&grants.1);
         policies.0.look_at_all(&policies.1);
         bindings.0.look_at_all(&bindings.1);
+        cluster_bindings.0.look_at_all(&cluster_bindings.1);
         anchors.0.look_at_all(&anchors.1);
     }
 }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use crate::api::{AccessGrant, AccessRequest, RequestPhase, marks};
+use crate::cluster::bindings::in_one_form;
 use crate::cluster::call::{CallError, call};
 use crate::cluster::lease::Leadership;
 use crate::core::binding::marked;
@@ -77,16 +78,21 @@ async fn remaining(client: &Client, home: &Home) -> Result<Vec<String>, CallErro
     let grants = Api::<AccessGrant>::all(client.clone());
     let requests = Api::<AccessRequest>::all(client.clone());
     let bindings = Api::<RoleBinding>::all(client.clone());
+    let cluster_wide = Api::<ClusterRoleBinding>::all(client.clone());
     let jobs = Api::<Job>::namespaced(client.clone(), &home.namespace);
     let (of_grants, of_anchors) = (all.clone().labels(marks::GRANT_UID), all.clone().labels(marks::ANCHOR));
-    let (bindings, grants, requests, jobs) = futures::try_join!(
+    let (bindings, cluster_wide, grants, requests, jobs) = futures::try_join!(
         call("listing RoleBindings", bindings.list(&of_grants)),
+        call("listing ClusterRoleBindings", cluster_wide.list(&of_grants)),
         call("listing AccessGrants", grants.list(&all)),
         call("listing AccessRequests", requests.list(&all)),
         call("listing the anchors' Jobs", jobs.list(&of_anchors)),
     )?;
     let bindings = bindings.items.into_iter().filter(|binding| marked(binding).is_some());
     let bindings = bindings.map(|binding| named("RoleBinding", &binding));
+    let cluster_wide = cluster_wide.items.into_iter();
+    let cluster_wide = cluster_wide.filter(|binding| marked(&in_one_form(binding)).is_some());
+    let bindings = bindings.chain(cluster_wide.map(|binding| named("ClusterRoleBinding", &binding)));
     let grants = grants.items.into_iter().filter(|grant| !has_ended(grant));
     let grants = grants.map(|grant| named("AccessGrant", &grant));
     let requests = requests.items.into_iter().filter(follows);

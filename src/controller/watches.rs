@@ -7,7 +7,7 @@ use futures::channel::mpsc::UnboundedReceiver;
 use futures::future::BoxFuture;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Service};
-use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 
@@ -16,6 +16,7 @@ use super::trigger::Desks;
 use super::watch::{Change, Kind, Shown, Watch, desk};
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, marks};
 use crate::cluster::anchor::Anchors;
+use crate::cluster::bindings::in_one_form;
 use crate::cluster::newest::Newest;
 use crate::cluster::watching::all;
 use crate::core::facts::Home;
@@ -28,6 +29,7 @@ pub struct Watches {
     pub grants: Watch<AccessGrant>,
     pub policies: Watch<AccessPolicy>,
     pub bindings: Watch<RoleBinding>,
+    pub cluster_bindings: Watch<ClusterRoleBinding>,
     pub cluster_roles: Watch<ClusterRole>,
     pub roles: Watch<Role>,
     pub namespaces: Watch<Namespace>,
@@ -41,6 +43,7 @@ pub struct Queues {
     pub grants: UnboundedReceiver<ObjectRef<AccessGrant>>,
     pub policies: UnboundedReceiver<ObjectRef<AccessPolicy>>,
     pub bindings: UnboundedReceiver<ObjectRef<RoleBinding>>,
+    pub cluster_bindings: UnboundedReceiver<ObjectRef<ClusterRoleBinding>>,
     pub anchors: UnboundedReceiver<ObjectRef<Job>>,
 }
 
@@ -56,6 +59,7 @@ impl Watches {
             grants: Watch::open(Api::all(client.clone()), all()),
             policies: Watch::open(Api::all(client.clone()), all()),
             bindings: Watch::open(Api::all(client.clone()), all().labels(marks::GRANT_UID)),
+            cluster_bindings: Watch::open(Api::all(client.clone()), all().labels(marks::GRANT_UID)),
             cluster_roles: Watch::open(Api::all(client.clone()), all()),
             roles: Watch::open(Api::all(client.clone()), all()),
             namespaces: Watch::open(Api::all(client.clone()), all()),
@@ -70,12 +74,14 @@ impl Watches {
         let (to_grants, grants) = desk();
         let (to_policies, policies) = desk();
         let (to_bindings, bindings) = desk();
+        let (to_cluster_bindings, cluster_bindings) = desk();
         let (to_anchors, anchors) = desk();
         let desks = Desks {
             requests: (to_requests, self.requests.store.clone()),
             grants: (to_grants, self.grants.store.clone()),
             policies: (to_policies, self.policies.store.clone()),
             bindings: (to_bindings, self.bindings.store.clone()),
+            cluster_bindings: (to_cluster_bindings, self.cluster_bindings.store.clone()),
             anchors: (to_anchors, self.jobs.store.clone()),
             home,
         };
@@ -84,6 +90,7 @@ impl Watches {
             grants,
             policies,
             bindings,
+            cluster_bindings,
             anchors,
         };
         (Arc::new(desks), queues)
@@ -102,8 +109,9 @@ impl Watches {
             grants: self.grants.store.clone(),
             policies: self.policies.store.clone(),
             bindings: self.bindings.store.clone(),
+            cluster_bindings: self.cluster_bindings.store.clone(),
             all_grants: self.grants.shown.clone(),
-            all_bindings: self.bindings.shown.clone(),
+            all_bindings: [self.bindings.shown.clone(), self.cluster_bindings.shown.clone()],
             shown: self.shown(),
             cluster_roles: self.cluster_roles.store.clone(),
             roles: self.roles.store.clone(),
@@ -115,9 +123,16 @@ impl Watches {
 
     fn shown(&self) -> Vec<Shown> {
         let of_ours = [&self.requests.shown, &self.grants.shown, &self.policies.shown];
-        let of_rbac = [&self.bindings.shown, &self.cluster_roles.shown, &self.roles.shown];
-        let of_others = [&self.namespaces.shown, &self.jobs.shown, &self.services.shown];
-        [of_ours, of_rbac, of_others].concat().into_iter().cloned().collect()
+        let of_bindings = [&self.bindings.shown, &self.cluster_bindings.shown];
+        let of_others = [
+            &self.cluster_roles.shown,
+            &self.roles.shown,
+            &self.namespaces.shown,
+            &self.jobs.shown,
+            &self.services.shown,
+        ];
+        let all = of_ours.into_iter().chain(of_bindings).chain(of_others);
+        all.cloned().collect()
     }
 
     /// Tells the desks of every change. None of these ends by itself.
@@ -130,6 +145,7 @@ impl Watches {
         let (anchors, of_anchors) = (self.jobs.store.clone(), Arc::clone(metrics));
         let (grants, of_grants) = (self.grants.store.clone(), Arc::clone(metrics));
         let (bindings, of_bindings) = (self.bindings.store.clone(), Arc::clone(metrics));
+        let (cluster_wide, of_cluster_wide) = (self.cluster_bindings.store.clone(), Arc::clone(metrics));
         // What is gone is overdue no more, whoever took it away.
         vec![
             told(self.requests, desks, health, Desks::request),
@@ -151,6 +167,15 @@ impl Watches {
                     }
                 }
                 desks.binding(change);
+            }),
+            told(self.cluster_bindings, desks, health, move |desks, change| {
+                if let Change::One(binding) = &change
+                    && cluster_wide.get(&ObjectRef::from_obj(binding)).is_none()
+                {
+                    let binding = ObjectRef::from_obj(&in_one_form(binding));
+                    of_cluster_wide.overdue(&binding.to_string(), 0);
+                }
+                desks.cluster_binding(change);
             }),
             told(self.cluster_roles, desks, health, Desks::cluster_role),
             told(self.roles, desks, health, Desks::role),

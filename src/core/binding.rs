@@ -1,4 +1,6 @@
-//! The RoleBinding that gives access: what it is called, what it looks like, whether one found is ours, and whether it is still as it was made.
+//! The binding that gives access: what it is called, what it looks like, whether one found is ours, and whether it is still as it was made.
+//!
+//! RoleBindings and ClusterRoleBindings say the same in the same fields, and have one form here: a RoleBinding without a namespace is a ClusterRoleBinding.
 //!
 //! A binding describes itself: deadline, grant and request are written on it, so that whoever finds it alone knows when it must be gone.
 
@@ -11,20 +13,20 @@ use kube::Resource;
 
 use super::anchor;
 use super::grant::{self, GrantUid};
-use crate::api::{AccessGrant, AccessGrantSpec, BoundBinding, GrantedSubject, Target, marks, time};
+use crate::api::{AccessGrant, AccessGrantSpec, BoundBinding, GrantedSubject, Place, marks, time};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// How long after its deadline a binding is removed by the sweep, should the grant's own timer not have done it.
 pub const SWEEP_DELAY: chrono::Duration = chrono::Duration::seconds(1);
 
-/// The name of a grant's bindings, the same in each namespace.
+/// The name of a grant's bindings, the same everywhere.
 pub fn name(grant: &GrantUid) -> String {
     format!("{}{grant}", marks::BINDING_PREFIX)
 }
 
-/// The binding that `grant` is to have in `target`.
-pub fn desired(grant: &AccessGrant, uid: &GrantUid, target: &Target) -> RoleBinding {
+/// The binding that `grant` is to have there.
+pub fn desired(grant: &AccessGrant, uid: &GrantUid, place: &Place) -> RoleBinding {
     let AccessGrantSpec {
         request, subject, role, ..
     } = &grant.spec;
@@ -37,7 +39,7 @@ pub fn desired(grant: &AccessGrant, uid: &GrantUid, target: &Target) -> RoleBind
     RoleBinding {
         metadata: ObjectMeta {
             name: Some(name(uid)),
-            namespace: Some(target.namespace.clone()),
+            namespace: place.namespace().map(ToOwned::to_owned),
             labels: Some(BTreeMap::from([
                 (marks::GRANT_UID.to_owned(), uid.to_string()),
                 ("app.kubernetes.io/managed-by".to_owned(), "curfew".to_owned()),
@@ -129,7 +131,7 @@ pub fn drift(desired: &RoleBinding, found: &RoleBinding) -> Option<&'static str>
 /// it since), or bears the grant's marks. Anything else is somebody else's and stays.
 pub fn is_of_grant(uid: &GrantUid, recorded: &[BoundBinding], found: &RoleBinding) -> bool {
     let was_recorded = recorded.iter().any(|BoundBinding { namespace, name, uid }| {
-        found.metadata.namespace.as_ref() == Some(namespace)
+        found.metadata.namespace == *namespace
             && found.metadata.name.as_ref() == Some(name)
             && found.metadata.uid.as_ref() == Some(uid)
     });
@@ -166,11 +168,11 @@ pub enum Sweep {
     Remove,
 }
 
-/// Whether a marked binding in `namespace` may live: only while its grant is there, is for that namespace, has not ended, and is not past its deadline.
-/// The grant's own timer comes first.
-pub fn sweep(grant: Option<&AccessGrant>, namespace: &str, now: DateTime<Utc>) -> Sweep {
-    let Some(grant) = grant.filter(|grant| grant.spec.targets.iter().any(|target| target.namespace == namespace))
-    else {
+/// Whether a marked binding may live: only while its grant is there, is for its namespace or for the whole cluster as it is, has not ended, and is not past
+/// its deadline. The grant's own timer comes first.
+pub fn sweep(grant: Option<&AccessGrant>, found: &RoleBinding, now: DateTime<Utc>) -> Sweep {
+    let is_there = |place: &Place| place.namespace() == found.metadata.namespace.as_deref();
+    let Some(grant) = grant.filter(|grant| grant.spec.places().iter().any(is_there)) else {
         return Sweep::Remove;
     };
     let until = grant::deadline(grant) + SWEEP_DELAY;

@@ -397,9 +397,16 @@ pub fn anchor_seen() -> anchor::Seen {
 /// The binding of a grant as the API server stores it.
 pub fn stored_binding(grant: &AccessGrant) -> RoleBinding {
     let uid = GrantUid::of(grant).unwrap();
-    let mut binding = binding::desired(grant, &uid, &grant.spec.targets[0]);
+    let mut binding = binding::desired(grant, &uid, &grant.spec.places()[0]);
     binding.metadata.uid = Some("uid-of-the-binding".into());
     binding.metadata.creation_timestamp = Some(written(1));
+    binding
+}
+
+/// Any binding of this namespace.
+pub fn in_namespace(name: &str) -> RoleBinding {
+    let mut binding = RoleBinding::default();
+    binding.metadata.namespace = Some(name.into());
     binding
 }
 
@@ -409,7 +416,7 @@ pub fn record(binding: &RoleBinding) -> BoundBinding {
         namespace, name, uid, ..
     } = binding.metadata.clone();
     BoundBinding {
-        namespace: namespace.unwrap(),
+        namespace,
         name: name.unwrap(),
         uid: uid.unwrap(),
     }

@@ -13,8 +13,8 @@ use super::{anchor, approval, binding, extension, offer, review};
 use crate::api::condition::{self, Finding};
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, End, EndReason,
-    GrantAnchor, GrantPhase, GrantedPolicy, GrantedRole, OnChange, RequestPhase, RequestReference, Target, Verdict,
-    time,
+    GrantAnchor, GrantPhase, GrantedPolicy, GrantedRole, OnChange, Place, RequestPhase, RequestReference, Target,
+    Verdict, time,
 };
 
 /// The uid of an AccessGrant.
@@ -141,7 +141,7 @@ pub struct Observed {
     pub role: Option<RoleFacts>,
     /// The policy that has the granted policy's name now, if any.
     pub policy: Option<AccessPolicy>,
-    /// For each target, in order: the namespace that has its name now, and the binding that has ours.
+    /// For each place, in order: the namespace that has its name now, and the binding that has ours.
     pub targets: Vec<TargetSeen>,
     /// Its anchor as it is now, if it has one.
     pub anchor: anchor::Seen,
@@ -149,10 +149,10 @@ pub struct Observed {
     pub successor: Option<AccessGrant>,
 }
 
-/// One target as it is now.
+/// One place as it is now.
 #[derive(Clone, Debug)]
 pub struct TargetSeen {
-    /// The namespace of that name, if any.
+    /// The namespace of that name, if any; none for the whole cluster.
     pub namespace: Option<NamespaceFacts>,
     /// The binding that has the grant's binding name there, if any.
     pub binding: Option<RoleBinding>,
@@ -163,8 +163,8 @@ pub struct TargetSeen {
 pub enum Plan {
     /// The request isn't sealed yet: whether it will be is the request's matter.
     AwaitSeal,
-    /// Make a binding in each of these targets; the other targets have theirs.
-    Bind(Vec<Target>),
+    /// Make a binding in each of these places; the others have theirs.
+    Bind(Vec<Place>),
     /// Every binding is there as it was made.
     Hold,
     /// Delete every binding, then say why.
@@ -194,7 +194,7 @@ pub fn decide(observed: &Observed) -> Plan {
     }
     let why = request_over(request)
         .or_else(|| revoked(&grant.spec, request))
-        .or_else(|| target_gone(&grant.spec.targets, targets))
+        .or_else(|| target_gone(&grant.spec.places(), targets))
         .or_else(|| role_changed(&grant.spec.role, role.as_ref(), is_bound(grant)))
         .or_else(|| policy_changed(&grant.spec.policy, policy.as_ref()))
         .or_else(|| anchor_broken(grant.spec.anchor.as_ref(), anchor))
@@ -262,19 +262,20 @@ fn revoked(spec: &AccessGrantSpec, request: &AccessRequest) -> Option<Why> {
     ))
 }
 
-fn target_gone(granted: &[Target], seen: &[TargetSeen]) -> Option<Why> {
-    let (gone, _) = granted
-        .iter()
-        .enumerate()
-        .map(|(place, granted)| (granted, seen.get(place)))
-        .find(|(granted, seen)| {
-            // One that wasn't looked at is not one that is well.
-            let namespace = seen.and_then(|TargetSeen { namespace, binding: _ }| namespace.as_ref());
-            namespace.is_none_or(|now| now.uid != granted.uid || now.terminating)
-        })?;
+fn target_gone(places: &[Place], seen: &[TargetSeen]) -> Option<Why> {
+    let gone = places.iter().enumerate().find_map(|(number, place)| {
+        let Place::Namespace(Target { namespace: name, uid }) = place else {
+            // The cluster stays.
+            return None;
+        };
+        // One that wasn't looked at is not one that is well.
+        let seen = seen.get(number);
+        let now = seen.and_then(|TargetSeen { namespace, binding: _ }| namespace.as_ref());
+        now.is_none_or(|now| now.uid != *uid || now.terminating).then_some(name)
+    })?;
     Some(Why::new(
         EndReason::TargetGone,
-        format!("the namespace {:?} is gone or going", gone.namespace),
+        format!("the namespace {gone:?} is gone or going"),
     ))
 }
 
@@ -353,29 +354,25 @@ fn bindings(grant: &AccessGrant, seen: &[TargetSeen]) -> Plan {
     let status = grant.status.clone().unwrap_or_default();
     let was_bound = is_bound(grant);
     let mut missing = vec![];
-    for (
-        target,
-        TargetSeen {
-            namespace: _,
-            binding: found,
-        },
-    ) in grant.spec.targets.iter().zip(seen)
-    {
-        let desired = binding::desired(grant, &uid, target);
-        let place = format!("the binding in namespace {:?}", target.namespace);
+    for (number, place) in grant.spec.places().into_iter().enumerate() {
+        // Where nobody looked there is none.
+        let found = seen.get(number);
+        let found = found.and_then(|TargetSeen { namespace: _, binding }| binding.as_ref());
+        let desired = binding::desired(grant, &uid, &place);
+        let called = format!("the binding {place}");
         match found {
             None if was_bound => {
                 return Plan::End(Why::new(
                     EndReason::Drifted,
-                    format!("{place} was deleted by somebody else"),
+                    format!("{called} was deleted by somebody else"),
                 ));
             }
-            None => missing.push(target.clone()),
-            Some(found) if was_bound && !is_recorded(&status.bindings, target, found) => {
+            None => missing.push(place),
+            Some(found) if was_bound && !is_recorded(&status.bindings, &place, found) => {
                 return Plan::End(Why::new(
                     EndReason::Drifted,
                     format!(
-                        "{place} was replaced by another of the same name, which is not Curfew's and was left alone"
+                        "{called} was replaced by another of the same name, which is not Curfew's and was left alone"
                     ),
                 ));
             }
@@ -386,11 +383,11 @@ fn bindings(grant: &AccessGrant, seen: &[TargetSeen]) -> Plan {
                     } else {
                         EndReason::BindFailed
                     };
-                    return Plan::End(Why::new(reason, format!("{place} is not as Curfew makes it: {how}")));
+                    return Plan::End(Why::new(reason, format!("{called} is not as Curfew makes it: {how}")));
                 }
                 // Made by an operator that stopped before it could say so: making it again finds it.
                 if !was_bound {
-                    missing.push(target.clone());
+                    missing.push(place);
                 }
             }
         }
@@ -542,13 +539,13 @@ pub fn retry_after(grant: &AccessGrant, now: DateTime<Utc>) -> Duration {
     (stuck_for / 4).clamp(Duration::from_millis(250), Duration::from_secs(15))
 }
 
-fn is_recorded(recorded: &[BoundBinding], target: &Target, found: &RoleBinding) -> bool {
+fn is_recorded(recorded: &[BoundBinding], place: &Place, found: &RoleBinding) -> bool {
     recorded.iter().any(
         |BoundBinding {
              namespace,
              name: _,
              uid,
-         }| *namespace == target.namespace && Some(uid) == found.metadata.uid.as_ref(),
+         }| namespace.as_deref() == place.namespace() && Some(uid) == found.metadata.uid.as_ref(),
     )
 }
 

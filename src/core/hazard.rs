@@ -49,7 +49,8 @@ const WRITE: &[&str] = &["create", "update", "patch"];
 const READ: &[&str] = &["get", "list", "watch"];
 
 impl Hazard {
-    /// Whether a holder can plant access that no deadline ends. Such a role needs the policy's `allowPersistence`.
+    /// Whether a holder can plant access that no deadline ends, also in a namespace of no importance. Such a role needs the policy's `allowPersistence`. In
+    /// the whole cluster every hazard does that.
     pub fn plants_access(self) -> bool {
         match self {
             Self::WritesRbac

@@ -26,7 +26,7 @@ pub struct World {
     pub requests: Vec<AccessRequest>,
     /// All grants.
     pub grants: Vec<AccessGrant>,
-    /// All bindings, other people's too.
+    /// All bindings, other people's too. What has no namespace is a ClusterRoleBinding.
     pub bindings: Vec<RoleBinding>,
     /// All policies.
     pub policies: Vec<AccessPolicy>,
@@ -381,10 +381,10 @@ fn beyond_the_policy(world: &World) -> Option<String> {
     grant.or_else(|| {
         world.managed().find_map(|(found, uid)| {
             let grant = world.grant(&uid)?;
-            let targets = grant.spec.targets.iter();
-            let mut there = targets.filter(|target| Some(&target.namespace) == found.metadata.namespace.as_ref());
-            let is_as_granted = there.next().is_some_and(|target| {
-                let desired = binding::desired(grant, &uid, target);
+            let mut places = grant.spec.places().into_iter();
+            let there = places.find(|place| place.namespace() == found.metadata.namespace.as_deref());
+            let is_as_granted = there.is_some_and(|place| {
+                let desired = binding::desired(grant, &uid, &place);
                 desired.role_ref == found.role_ref && desired.subjects == found.subjects
             });
             (!is_as_granted).then(|| format!("I3: the binding {} is not what was granted", called(found)))
@@ -435,6 +435,8 @@ fn outside(policy: &AccessPolicy, granted: &AccessGrantSpec) -> Option<&'static 
         Some("the role")
     } else if !granted.targets.iter().all(|target| is_there(&target.namespace)) {
         Some("the namespace")
+    } else if granted.cluster_wide && !spec.cluster_wide {
+        Some("the whole cluster")
     } else if longer {
         Some("the duration")
     } else {
@@ -519,7 +521,7 @@ fn twice(world: &World) -> Option<String> {
     if let Some(request) = repeated(requests) {
         return Some(format!("I6: there are two grants for the request with uid {request}"));
     }
-    repeated(bindings).map(|(_, grant)| format!("I6: there are two bindings in one namespace for the grant {grant}"))
+    repeated(bindings).map(|(_, grant)| format!("I6: there are two bindings in one place for the grant {grant}"))
 }
 
 /// That the deadline which a status shows is the one that holds.

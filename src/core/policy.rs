@@ -10,6 +10,7 @@ use regex::Regex;
 use super::facts::{Home, NamespaceFacts, RoleFacts};
 use super::hazard::{self, Hazard};
 use super::identity;
+use super::request::targets::is_cluster_wide;
 use super::review;
 use crate::api::condition::{self, Finding};
 use crate::api::{
@@ -68,18 +69,13 @@ pub struct PolicyRole {
 
 /// Everything that keeps a policy from being used. Empty: it is Ready.
 pub fn flaws(spec: &AccessPolicySpec, roles: &[PolicyRole]) -> Vec<Obstacle> {
-    let mut flaws = unsupported(spec);
-    flaws.extend(flaws_of_scope(spec));
+    let mut flaws = flaws_of_scope(spec);
     flaws.extend(flaws_of_durations(spec));
     flaws.extend(flaws_of_approval(spec.approval.as_ref()));
     flaws.extend(spec.reason.as_ref().and_then(|rule| pattern(rule).err()));
     flaws.extend(spec.limits.as_ref().and_then(flaw_of_limits));
     flaws.extend(review::flaw(spec));
-    flaws.extend(
-        roles
-            .iter()
-            .flat_map(|role| flaws_of_role(role, spec.allow_persistence)),
-    );
+    flaws.extend(roles.iter().flat_map(|role| flaws_of_role(role, spec)));
     flaws
 }
 
@@ -99,11 +95,15 @@ fn hazards(roles: &[PolicyRole]) -> Vec<(&RoleReference, Vec<Hazard>)> {
         .collect()
 }
 
-/// What a policy's status says of it.
-pub fn status(policy: &AccessPolicy, roles: &[PolicyRole], now: DateTime<Utc>) -> AccessPolicyStatus {
+/// What a policy's status says of it. `wide`: whether the operator may bind in the whole cluster.
+pub fn status(policy: &AccessPolicy, roles: &[PolicyRole], wide: bool, now: DateTime<Utc>) -> AccessPolicyStatus {
     let mut status = policy.status.clone().unwrap_or_default();
     let generation = policy.metadata.generation;
-    let flaws = flaws(&policy.spec, roles);
+    let mut flaws = flaws(&policy.spec, roles);
+    if policy.spec.cluster_wide && !wide {
+        let message = "the operator may not create ClusterRoleBindings; a cluster admin can set clusterWide in the values of the Helm chart";
+        flaws.push(Obstacle::new("ClusterWideNotGrantable", message));
+    }
     let ready = match flaws.first() {
         None => Finding::yes(condition::READY, "Ready", "requests can be granted under this policy"),
         Some(first) => {
@@ -140,37 +140,6 @@ pub fn dead_mans_switch(spec: &AccessPolicySpec) -> DeadMansSwitch {
     spec.dead_mans_switch.unwrap_or(DeadMansSwitch::Required)
 }
 
-/// What is declared in the API and not there yet. The struct is taken apart in full: a field that nobody thought of doesn't compile.
-fn unsupported(spec: &AccessPolicySpec) -> Vec<Obstacle> {
-    let AccessPolicySpec {
-        requesters: _,
-        roles: _,
-        namespaces: _,
-        cluster_wide,
-        max_duration: _,
-        default_duration: _,
-        request_ttl: _,
-        reason: _,
-        approval: _,
-        require_code: _,
-        require_direct: _,
-        limits: _,
-        retention: _,
-        dead_mans_switch: _,
-        allow_persistence: _,
-        on_policy_change: _,
-        on_role_change: _,
-        start_tolerance: _,
-        max_total_duration: _,
-        review: _,
-    } = spec;
-    let message = "this version doesn't support clusterWide yet; take it out of the policy";
-    cluster_wide
-        .then(|| Obstacle::new("NotYetSupported", message))
-        .into_iter()
-        .collect()
-}
-
 fn flaws_of_scope(spec: &AccessPolicySpec) -> Vec<Obstacle> {
     let mut flaws = vec![];
     if spec.requesters.is_empty() {
@@ -183,6 +152,7 @@ fn flaws_of_scope(spec: &AccessPolicySpec) -> Vec<Obstacle> {
         flaws.push(Obstacle::new("NothingMatches", "roles names no role"));
     }
     match &spec.namespaces {
+        None if spec.cluster_wide => {}
         None => flaws.push(Obstacle::new(
             "NothingMatches",
             "namespaces is missing; add names or a selector",
@@ -425,12 +395,12 @@ fn flaw_of_limits(limits: &Limits) -> Option<Obstacle> {
     })
 }
 
-fn flaws_of_role(role: &PolicyRole, allow_persistence: bool) -> Vec<Obstacle> {
+fn flaws_of_role(role: &PolicyRole, spec: &AccessPolicySpec) -> Vec<Obstacle> {
     let PolicyRole { finding, bindable } = role;
     let (reference, mut flaws) = match finding {
         RoleFinding::Missing(reference) => return vec![missing_role(reference)],
         RoleFinding::PerNamespace(reference) => (reference, vec![]),
-        RoleFinding::Found(facts) => (&facts.reference, obstacles_of_role(facts, allow_persistence)),
+        RoleFinding::Found(facts) => (&facts.reference, obstacles_of_role(facts, spec)),
     };
     if !bindable {
         flaws.push(Obstacle::new(
@@ -450,8 +420,8 @@ fn missing_role(reference: &RoleReference) -> Obstacle {
     )
 }
 
-/// What keeps a role from being given to anybody, whatever the request.
-pub fn obstacles_of_role(role: &RoleFacts, allow_persistence: bool) -> Vec<Obstacle> {
+/// What keeps a role from being given to anybody under a policy, whatever the request.
+fn obstacles_of_role(role: &RoleFacts, policy: &AccessPolicySpec) -> Vec<Obstacle> {
     let RoleFacts {
         reference,
         uid: _,
@@ -467,10 +437,11 @@ pub fn obstacles_of_role(role: &RoleFacts, allow_persistence: bool) -> Vec<Obsta
     }
     let planting: Vec<_> = hazard::hazards(rules)
         .into_iter()
-        .filter(|hazard| hazard.plants_access())
+        // The whole cluster has every service account, Kubernetes' own among them, and every secret.
+        .filter(|hazard| policy.cluster_wide || hazard.plants_access())
         .map(Hazard::name)
         .collect();
-    if planting.is_empty() || allow_persistence {
+    if planting.is_empty() || policy.allow_persistence {
         return vec![];
     }
     vec![Obstacle::new(
@@ -514,6 +485,11 @@ pub fn out_of_scope(policy: &AccessPolicySpec, ask: Ask<'_>) -> Option<Obstacle>
                 spec.role
             ),
         ));
+    }
+    if is_cluster_wide(spec) && !policy.cluster_wide {
+        let message =
+            "it gives nothing in the whole cluster; make a new request for namespaces, or under another policy";
+        return Some(Obstacle::new("ClusterWideNotInPolicy", message));
     }
     let outside = targets.iter().find(|target| !offers_namespace(policy, target))?;
     Some(Obstacle::new(
@@ -694,7 +670,7 @@ pub fn obstacles_of_asked_role(
     namespace: &str,
 ) -> Vec<Obstacle> {
     match role {
-        Some(role) => obstacles_of_role(role, policy.allow_persistence),
+        Some(role) => obstacles_of_role(role, policy),
         None => vec![match asked.kind {
             RoleKind::ClusterRole => missing_role(asked),
             RoleKind::Role => Obstacle::new(

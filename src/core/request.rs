@@ -311,6 +311,7 @@ fn grant_spec(observed: &Observed, offered: &Offered<'_>, by: &[usize], revokers
             on_change: policy.spec.on_role_change.unwrap_or(OnChange::Revoke),
         },
         targets: observed.targets.iter().map(offer::target).collect(),
+        cluster_wide: targets::is_cluster_wide(&request.spec),
         duration: offer.duration.clone(),
         start_time: request.spec.start_time.clone(),
         policy: GrantedPolicy {

@@ -594,16 +594,33 @@ async fn a_stolen_operator_token_makes_bindings_of_one_shape_only(scene: Scene) 
     everywhere["metadata"].as_object_mut().unwrap().remove("namespace");
     everywhere["roleRef"] =
         json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "e2e-reader"});
-    refused(
-        would_create(&thief, &everywhere).await,
-        "cannot create resource \"clusterrolebindings\"",
-    );
+    if scene.world.stamps() {
+        // The chart's value clusterWide is set there. What is bounded in a namespace is bounded everywhere.
+        would_create(&thief, &everywhere).await.unwrap();
+        let mut for_all = everywhere.clone();
+        for_all["subjects"][0] =
+            json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:authenticated"});
+        refused(would_create(&thief, &for_all).await, "never a Group");
+        everywhere["roleRef"]["name"] = json!("cluster-admin");
+        refused(
+            would_create(&thief, &everywhere).await,
+            "is attempting to grant RBAC permissions not currently held",
+        );
+    } else {
+        refused(
+            would_create(&thief, &everywhere).await,
+            "cannot create resource \"clusterrolebindings\"",
+        );
+    }
     let bindings = Api::<ClusterRoleBinding>::all(thief.client().unwrap());
     let answer = bindings
         .delete("curfew:operator", &DeleteParams::default().dry_run())
         .await
         .map_err(refusal);
-    refused(answer, "cannot delete resource \"clusterrolebindings\"");
+    refused(
+        answer,
+        "the operator may only touch bindings whose name begins with curfew-",
+    );
 }
 
 async fn a_stolen_operator_token_changes_no_binding_and_deletes_no_foreign_one(scene: Scene) {
@@ -714,7 +731,7 @@ async fn a_stolen_operator_token_has_few_rights(scene: Scene) {
         (&["bind", "escalate"], "clusterroles.rbac.authorization.k8s.io"),
         (&writing, "roles.rbac.authorization.k8s.io"),
         (&writing, "clusterroles.rbac.authorization.k8s.io"),
-        (&writing, "clusterrolebindings.rbac.authorization.k8s.io"),
+        (&["deletecollection"], "clusterrolebindings.rbac.authorization.k8s.io"),
         (&["deletecollection"], "rolebindings.rbac.authorization.k8s.io"),
         (&writing, "namespaces"),
         (&writing, "accesspolicies.curfew.dev"),

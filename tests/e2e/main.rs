@@ -18,6 +18,7 @@ mod boundary;
 mod break_glass;
 mod chains;
 mod clocks;
+mod cluster_wide;
 mod content;
 mod course;
 mod credentials;
@@ -54,7 +55,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 /// So many tests run at once: most of their time they wait.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 8;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         break_glass::cases(),
         chains::cases(),
         clocks::cases(),
+        cluster_wide::cases(),
         content::cases(),
         course::cases(),
         credentials::cases(),

@@ -21,8 +21,6 @@ pub fn cases() -> Vec<Case> {
             case_33a_a_role_that_plants_access_needs_a_policy_that_says_so,
             case_34_a_role_that_the_policy_does_not_name_is_not_offered,
             case_34_a_role_that_the_operator_may_not_bind_makes_the_policy_not_ready,
-            what_a_policy_says_and_is_not_there_yet_makes_it_not_ready,
-            what_a_request_says_and_is_not_there_yet_blocks_it,
             a_reason_is_asked_for_as_the_policy_says_and_with_its_hint,
             only_namespaces_that_the_policy_names_and_that_exist_are_offered,
             a_selector_lets_a_namespace_in_while_its_labels_match,
@@ -197,31 +195,6 @@ async fn case_32b_what_is_missing_misspelt_or_empty_in_a_policy_grants_nothing(s
                 assert!(refusal.contains("is invalid"), "{refusal}");
             });
     }
-}
-
-async fn what_a_policy_says_and_is_not_there_yet_makes_it_not_ready(scene: Scene) {
-    let policy = another(&scene, 0, json!({"clusterWide": true}));
-    grant_nothing(&scene, &[(policy, "NotYetSupported", "clusterWide")]).await;
-}
-
-async fn what_a_request_says_and_is_not_there_yet_blocks_it(scene: Scene) {
-    scene.has_policy(&scene.policy()).await;
-    let request = scene.request_with("cluster-wide", json!({"clusterWide": true}));
-    creates(&scene.alice, &request).await.unwrap();
-    let message = scene.request_blocked_by("cluster-wide", "NotYetSupported").await;
-    assert_eq!(
-        message,
-        "this version doesn't support clusterWide yet; make a new request without it"
-    );
-    refused(
-        scene.decides(&scene.bob, "cluster-wide", "approve").await,
-        "there is no offer to decide on yet",
-    );
-    scene.has_no_access().await;
-    // What is said to be off asks for nothing that isn't there.
-    scene
-        .quickly_granted(&scene.request_with("off", json!({"clusterWide": false})))
-        .await;
 }
 
 async fn case_33_a_role_that_is_missing_or_empty_is_not_offered(scene: Scene) {

@@ -30,8 +30,9 @@ pub fn cases() -> Vec<Case> {
 }
 
 async fn case_52_an_uninstallation_ends_every_access_first_and_leaves_nothing_stuck(scene: Scene) {
-    scene.has_policy(&scene.policy()).await;
+    scene.has_policy(&scene.policy_with(json!({"clusterWide": true}))).await;
     let active = scene.granted(&scene.request("active")).await;
+    let wide = scene.granted(&scene.wide_request("wide", json!({}))).await;
     for name in ["pending", "hasty"] {
         scene.asked(&scene.request(name)).await;
     }
@@ -41,8 +42,11 @@ async fn case_52_an_uninstallation_ends_every_access_first_and_leaves_nothing_st
     let said = said.unwrap().expect("the chart has a hook");
     let said = said.ok().unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(said, "", "what is to be read by people goes to standard error");
-    let ended = scene.grant_ended(&active).await;
-    assert_eq!(ended.status.unwrap().end.unwrap().reason, EndReason::Uninstalled);
+    for grant in [&active, &wide] {
+        let ended = scene.grant_ended(grant).await;
+        assert_eq!(ended.status.unwrap().end.unwrap().reason, EndReason::Uninstalled);
+    }
+    assert!(scene.wide_bindings().await.is_empty());
     let request = scene.request_now("active").await.status.unwrap();
     assert_eq!(request.phase, Some(RequestPhase::Revoked));
     assert_eq!(request.message.as_deref(), Some("Curfew was uninstalled"));

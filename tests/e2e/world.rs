@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::scene::Scene;
+use crate::scene::{Scene, would_create};
 use crate::signs::leads;
 
 /// ClusterRoles that the operator may bind in every world. Those marked with rules exist from the start.
@@ -22,21 +22,26 @@ items:
 - {apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: e2e-reader}, rules: [{apiGroups: [""], resources: [configmaps], verbs: [get, list]}]}
 - {apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: e2e-planter}, rules: [{apiGroups: [rbac.authorization.k8s.io], resources: [rolebindings], verbs: [create]}]}
 - {apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: e2e-empty}, rules: []}
+- {apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: e2e-debugger}, rules: [{apiGroups: [""], resources: [pods/exec], verbs: [create]}]}
 - {apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: e2e-not-grantable}, rules: [{apiGroups: [""], resources: [configmaps], verbs: [get]}]}
 "#;
 
 /// What the operator may bind: `reader` and `other` in each test's own namespace, and a few cluster roles. `e2e-missing` never exists.
-fn values() -> Value {
+fn values(setting: Setting) -> Value {
     let grantable = |kind: &str, name: &str| json!({"kind": kind, "name": name});
-    json!({"grantableRoles": [
+    // As shipped it isn't, and so it is tried too.
+    let cluster_wide = setting != Setting::Older;
+    json!({"clusterWide": cluster_wide, "grantableRoles": [
         grantable("Role", "reader"),
         grantable("Role", "other"),
         grantable("ClusterRole", "e2e-reader"),
         grantable("ClusterRole", "e2e-planter"),
         grantable("ClusterRole", "e2e-empty"),
         grantable("ClusterRole", "e2e-missing"),
-        // That of the examples.
+        grantable("ClusterRole", "e2e-debugger"),
+        // Those of the examples.
         grantable("ClusterRole", "pod-reader"),
+        grantable("ClusterRole", "node-reader"),
     ]})
 }
 
@@ -92,7 +97,7 @@ impl World {
             "info,curfew=debug",
         ]);
         let options = InstallOptions {
-            values: values(),
+            values: values(setting),
             operator: Some(operator),
             ..InstallOptions::default()
         };
@@ -116,22 +121,15 @@ impl World {
     }
 
     async fn guards_are_in_force(&self) -> bool {
+        let admin = self.cluster.admin();
         let probes = [
             r#"{"apiVersion":"curfew.dev/v1alpha1","kind":"AccessRequest","metadata":{"name":"probe","namespace":"default"},"spec":{"role":{"kind":"Role","name":"x"},"requester":{"username":"somebody-else","uid":"","groups":[]}}}"#,
             r#"{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"RoleBinding","metadata":{"name":"curfew-probe","namespace":"default"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"Role","name":"x"},"subjects":[]}"#,
             r#"{"apiVersion":"curfew.dev/v1alpha1","kind":"AccessGrant","metadata":{"name":"probe"},"spec":{"request":{"namespace":"x","name":"x","uid":"x"},"requester":{"username":"x"},"subject":{"kind":"User","name":"x"},"role":{"kind":"Role","name":"x","uid":"x","rulesDigest":"x","onChange":"Keep"},"targets":[{"namespace":"x","uid":"x"}],"duration":"1h","policy":{"name":"x","uid":"x","digest":"x","onChange":"Keep"},"offer":"x","decisions":[{"verdict":"Approve","username":"x","via":["x"]}],"revokers":{}}}"#,
         ];
         for probe in probes {
-            let answer = self
-                .cluster
-                .admin()
-                .kubectl_stdin(["create", "--dry-run=server", "-f", "-"], probe)
-                .await
-                .unwrap();
-            if !answer
-                .refused()
-                .is_ok_and(|refusal| refusal.contains("ValidatingAdmissionPolicy"))
-            {
+            let answer = would_create(admin, &serde_json::from_str(probe).unwrap()).await;
+            if !answer.is_err_and(|refusal| refusal.contains("ValidatingAdmissionPolicy")) {
                 return false;
             }
         }
@@ -139,12 +137,8 @@ impl World {
             return true;
         }
         let unnamed = r#"{"apiVersion":"curfew.dev/v1alpha1","kind":"AccessRequest","metadata":{"name":"probe","namespace":"default"},"spec":{"role":{"kind":"Role","name":"x"}}}"#;
-        self.cluster
-            .admin()
-            .kubectl_stdin(["create", "--dry-run=server", "-f", "-"], unnamed)
-            .await
-            .unwrap()
-            .succeeded()
+        let unnamed = serde_json::from_str(unnamed).unwrap();
+        would_create(admin, &unnamed).await.is_ok()
     }
 
     /// The epoch of the guards, as the operator computes it.

@@ -35,7 +35,10 @@ impl World {
         define(&admin).await;
         states::make(&admin).await;
         let options = InstallOptions {
-            values: json!({"grantableRoles": [{"kind": "Role", "name": "reader"}]}),
+            values: json!({
+                "grantableRoles": [{"kind": "Role", "name": "reader"}, {"kind": "ClusterRole", "name": "reader"}],
+                "clusterWide": true,
+            }),
             namespace: HOME.to_owned(),
             ..InstallOptions::default()
         };

@@ -275,9 +275,14 @@ fn gone_at(deletion: &Version<RoleBinding>, log: &[AuditEvent]) -> DateTime<Utc>
         deletion.object.namespace().unwrap_or_default(),
         deletion.object.name_any(),
     );
+    let resource = if namespace.is_empty() {
+        "clusterrolebindings"
+    } else {
+        "rolebindings"
+    };
     let mut answered = log
         .iter()
-        .filter(|event| event.resource == "rolebindings" && event.verb == "delete" && event.code == 200)
+        .filter(|event| event.resource == resource && event.verb == "delete" && event.code == 200)
         .filter(|event| event.namespace == namespace && event.name == name)
         .filter_map(|event| moment(event.finished));
     answered
@@ -368,7 +373,7 @@ fn strayed(evidence: &Evidence, event: &AuditEvent) -> Option<String> {
         // That what it deletes has ended is seen by the ends of the scenarios.
         ("accessgrants", "") => ["create", "delete"].contains(&event.verb.as_str()),
         ("accessrequests", "") => event.verb == "delete",
-        ("rolebindings", "") => {
+        ("rolebindings" | "clusterrolebindings", "") => {
             event.name.starts_with("curfew-") || event.verb == "create" && written_name(event).starts_with("curfew-")
         }
         ("jobs" | "services", "") => anchor,

@@ -22,6 +22,13 @@ pub fn instance_of(namespace: &str) -> &str {
     namespace.strip_suffix(SECOND).unwrap_or(namespace)
 }
 
+/// The namespace of the request that is written on a binding.
+pub fn namespace_written_on(annotations: &BTreeMap<String, String>) -> String {
+    let request = annotations.get("curfew.dev/request").map(String::as_str);
+    let (namespace, _) = request.and_then(|request| request.split_once('/')).unwrap_or_default();
+    namespace.to_owned()
+}
+
 /// Under which name a fault at a shared call is known: there can be one at each.
 pub fn owner_of_shared(call: &Call) -> String {
     format!("{SHARED}: {call}")
@@ -117,6 +124,7 @@ pub struct Book {
     instances: HashMap<String, Names>,
     roles: HashMap<String, String>,
     grants: HashMap<String, String>,
+    cluster_bindings: HashMap<String, String>,
     anchors: HashMap<String, String>,
     addresses: HashMap<String, String>,
     counts: HashMap<String, BTreeMap<Call, usize>>,
@@ -185,6 +193,13 @@ impl Book {
                     self.grants.insert(name?.to_owned(), namespace.to_owned());
                 }
                 self.grants.get(name?).cloned()
+            }
+            "clusterrolebindings" => {
+                let annotations = serde_json::from_value(body["metadata"]["annotations"].clone()).unwrap_or_default();
+                if let Some(owner) = instance(&namespace_written_on(&annotations)) {
+                    self.cluster_bindings.insert(name?.to_owned(), owner);
+                }
+                self.cluster_bindings.get(name?).cloned()
             }
             "jobs" | "services" => self.owner_of_anchor(name?),
             "ipaddresses" => self.addresses.get(name?).cloned(),

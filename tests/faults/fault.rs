@@ -89,7 +89,7 @@ impl Fault {
     pub fn bindings(self, call: &Call) -> usize {
         match (self, call.verb, call.resource.as_str()) {
             // What was made in another namespace is taken back; if the operator is killed before it could say so, it is tried again.
-            (Self::Late | Self::Forbidden, "create", "rolebindings") => 2,
+            (Self::Late | Self::Forbidden, "create", "rolebindings" | "clusterrolebindings") => 2,
             _ => 1,
         }
     }
@@ -104,7 +104,7 @@ impl Fault {
         };
         match (self, call.verb, call.resource.as_str()) {
             // A forbidden binding is final: nothing was bound, and the requester reads why.
-            (Self::Forbidden, "create", "rolebindings") => {
+            (Self::Forbidden, "create", "rolebindings" | "clusterrolebindings") => {
                 ended(RequestPhase::Failed, Fate::Ended(EndReason::BindFailed))
                     || (undisturbed.request.is_none()
                         && end.request.is_none()
@@ -121,7 +121,9 @@ impl Fault {
                 ended(RequestPhase::Revoked, Fate::Ended(EndReason::AnchorBroken))
             }
             // What can't be read is taken for what was known, and a watch may not have shown yet the binding that was made a moment ago.
-            (Self::Forbidden, "get", "rolebindings") => ended(RequestPhase::Revoked, Fate::Ended(EndReason::Drifted)),
+            (Self::Forbidden, "get", "rolebindings" | "clusterrolebindings") => {
+                ended(RequestPhase::Revoked, Fate::Ended(EndReason::Drifted))
+            }
             // It says that the grant is gone: the request ends as one whose grant was deleted, by another word, when there is no binding either.
             (Self::Stale, "get", "accessgrants") => {
                 (end.grant == undisturbed.grant && end.request == Some(RequestPhase::Revoked))

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use curfew::api::{AccessGrant, AccessRequest};
+use curfew::cluster::bindings::in_one_form;
 use futures::TryStreamExt;
-use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use crate::call::instance_of;
+use crate::call::{instance_of, namespace_written_on};
 
 /// Now, by the clock that the API server has too.
 #[allow(
@@ -41,7 +42,8 @@ pub struct Version<K> {
 /// Versions, in order, by what they are filed under.
 pub type File<K> = HashMap<String, Vec<Version<K>>>;
 
-/// All that was seen: filed by instance, which is a namespace or two, grants by that of their request.
+/// All that was seen: filed by instance, which is a namespace or two, grants and ClusterRoleBindings by that of their request. Bindings of both kinds have
+/// one form: one without a namespace is a ClusterRoleBinding.
 #[derive(Default)]
 pub struct Pages {
     pub requests: File<AccessRequest>,
@@ -83,6 +85,18 @@ impl History {
         history
             .follow(Api::<RoleBinding>::all(client.clone()), move |pages, version| {
                 file(&mut pages.bindings, of_namespace(version.object.namespace()), version)
+            })
+            .await;
+        history
+            .follow(Api::<ClusterRoleBinding>::all(client.clone()), |pages, version| {
+                let under = namespace_written_on(version.object.annotations());
+                let version = Version {
+                    object: in_one_form(&version.object),
+                    at: version.at,
+                    revision: version.revision,
+                    gone: version.gone,
+                };
+                file(&mut pages.bindings, instance_of(&under).to_owned(), version)
             })
             .await;
         history

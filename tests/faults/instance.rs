@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use chrono::{SecondsFormat, TimeDelta};
-use curfew::api::{AccessGrant, AccessPolicy, AccessRequest, GrantPhase, RequestPhase};
+use curfew::api::{AccessGrant, AccessPolicy, AccessRequest, GrantPhase, RequestPhase, condition};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
@@ -197,6 +197,9 @@ impl Instance {
         if self.terms.in_two {
             spec["namespaces"] = json!(self.namespaces());
         }
+        if self.terms.cluster_wide {
+            spec["clusterWide"] = json!(true);
+        }
         if let Some(seconds) = self.terms.begins {
             spec["startTime"] = json!((now() + TimeDelta::seconds(seconds)).to_rfc3339_opts(SecondsFormat::Secs, true));
         }
@@ -265,14 +268,29 @@ impl Instance {
         self.says(&self.alice, word).await;
     }
 
+    /// Carol looks at access that nobody approved, once it has ended, and its grant says so. Where none was given there is nothing to look at.
+    pub async fn is_reviewed(&self) {
+        self.sees("an end", is_over).await;
+        self.says(&self.carol, "review").await;
+        self.awaits("its review", |pages| {
+            let mut grants = living(&pages.grants, &self.id).into_iter();
+            grants.all(|grant| !is_to_be_reviewed(&grant.object))
+        })
+        .await;
+    }
+
     async fn says(&self, client: &Client, word: &str) {
         let patch = json!({"metadata": {"annotations": {"curfew.dev/decision": word}}});
         let requests = self.here::<AccessRequest>(client);
         self.insists(word, async || {
-            if self
-                .now()
-                .is_none_or(|request| phase(&request).is_some_and(RequestPhase::is_final))
-            {
+            let is_said_in_vain = match word {
+                "review" => self.history.look(|pages| {
+                    let mut grants = living(&pages.grants, &self.id).into_iter();
+                    !grants.any(|grant| is_to_be_reviewed(&grant.object))
+                }),
+                _ => self.now().is_none_or(|request| is_over(&request)),
+            };
+            if is_said_in_vain {
                 return Ok(());
             }
             let said = requests
@@ -516,13 +534,22 @@ fn phase(request: &AccessRequest) -> Option<RequestPhase> {
     request.status.as_ref()?.phase
 }
 
+fn is_over(request: &AccessRequest) -> bool {
+    phase(request).is_some_and(RequestPhase::is_final)
+}
+
+fn is_to_be_reviewed(grant: &AccessGrant) -> bool {
+    let conditions = grant.status.iter().flat_map(|status| &status.conditions);
+    let mut reviewed = conditions.filter(|condition| condition.type_ == condition::REVIEWED);
+    reviewed.any(|reviewed| reviewed.status != "True")
+}
+
 fn offer(request: &AccessRequest) -> Option<String> {
     Some(request.status.as_ref()?.offer.as_ref()?.digest.clone())
 }
 
 fn is_decided(request: &AccessRequest) -> bool {
-    request.status.as_ref().is_some_and(|status| status.seal.is_some())
-        || phase(request).is_some_and(RequestPhase::is_final)
+    request.status.as_ref().is_some_and(|status| status.seal.is_some()) || is_over(request)
 }
 
 async fn made<K>(api: &Api<K>, object: Value)

@@ -42,6 +42,8 @@ pub struct Terms {
     pub names_policy: bool,
     /// Whether it is asked for in two namespaces.
     pub in_two: bool,
+    /// Whether it is asked for in the whole cluster.
+    pub cluster_wide: bool,
     /// After so many seconds it is to begin, if not at once.
     pub begins: Option<i64>,
     /// More of the policy's spec.
@@ -65,6 +67,7 @@ const USUAL: Terms = Terms {
     role: "Role",
     names_policy: true,
     in_two: false,
+    cluster_wide: false,
     begins: None,
     policy: || json!({}),
 };
@@ -179,6 +182,21 @@ pub fn all() -> Vec<Scenario> {
                 it.deletes_binding().await;
             }
         ),
+        scenario!(
+            "expired in the whole cluster",
+            Terms {
+                cluster_wide: true,
+                role: "ClusterRole",
+                policy: || json!({"clusterWide": true}),
+                ..seconds
+            },
+            Some(RequestPhase::Expired),
+            Ended(Expired),
+            |it| {
+                it.asks().await;
+                it.is_approved().await;
+            }
+        ),
         // It may be over before it could begin: then it never does.
         Scenario {
             or: &[End {
@@ -200,16 +218,17 @@ pub fn all() -> Vec<Scenario> {
             )
         },
         scenario!(
-            "expired after the glass was broken",
+            "expired after the glass was broken, and reviewed",
             Terms {
                 approvals: 0,
-                policy: || json!({"approval": {"breakGlass": {}}}),
+                policy: || json!({"approval": {"breakGlass": {}}, "review": {"approvers": {"users": ["carol"]}}}),
                 ..seconds
             },
             Some(RequestPhase::Expired),
             Ended(Expired),
             |it| {
                 it.asks().await;
+                it.is_reviewed().await;
             }
         ),
         scenario!(

@@ -41,7 +41,7 @@ impl World {
             })
             .collect();
         let options = InstallOptions {
-            values: json!({"grantableRoles": roles}),
+            values: json!({"grantableRoles": roles, "clusterWide": true}),
             namespace: NAMESPACE.to_owned(),
             ..InstallOptions::default()
         };

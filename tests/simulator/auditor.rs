@@ -134,20 +134,18 @@ impl Auditor {
 
     /// Something was stored. What must hold is looked at where it happened: of everything, [`Self::holds_of_all`].
     pub fn changed(&mut self, who: Who, change: &Change, now: DateTime<Utc>) {
-        if !matches!(
-            change.key.kind,
-            Kind::AccessRequest | Kind::AccessGrant | Kind::RoleBinding | Kind::AccessPolicy
-        ) {
+        let kind = change.key.kind;
+        if !kind.is_binding() && !matches!(kind, Kind::AccessRequest | Kind::AccessGrant | Kind::AccessPolicy) {
             return;
         }
         let request = self.about(change);
         let before = self.part(request.as_deref(), change);
         self.world.now = now;
-        match change.key.kind {
-            Kind::AccessRequest => store(&mut self.world.requests, change),
-            Kind::AccessGrant => store(&mut self.world.grants, change),
-            Kind::RoleBinding => store(&mut self.world.bindings, change),
-            _ => store(&mut self.world.policies, change),
+        match kind {
+            Kind::AccessRequest => store(&mut self.world.requests, change, typed),
+            Kind::AccessGrant => store(&mut self.world.grants, change, typed),
+            kind if kind.is_binding() => store(&mut self.world.bindings, change, binding_of),
+            _ => store(&mut self.world.policies, change, typed),
         }
         let mut after = self.part(request.as_deref(), change);
         after.bindings.retain(|found| !self.was_not_there_yet(who, found, now));
@@ -179,9 +177,9 @@ impl Auditor {
 
     /// Until when a binding bore all of Curfew's marks, whoever wrote them.
     fn bore_marks(&mut self, change: &Change, now: DateTime<Utc>) {
-        let binding = change.before.as_ref().filter(|_| change.key.kind == Kind::RoleBinding);
+        let binding = change.before.as_ref().filter(|_| change.key.kind.is_binding());
         if let Some(binding) = binding
-            && binding::marked(&typed(binding)).is_some()
+            && binding::marked(&binding_of(binding)).is_some()
             && let Some(uid) = binding["metadata"]["uid"].as_str()
         {
             self.marked.insert(uid.to_owned(), now);
@@ -217,7 +215,7 @@ impl Auditor {
         let uid = match change.key.kind {
             Kind::AccessRequest => object["metadata"]["uid"].as_str(),
             Kind::AccessGrant => object["spec"]["request"]["uid"].as_str(),
-            Kind::RoleBinding => {
+            kind if kind.is_binding() => {
                 let uid = object["metadata"]["uid"].as_str();
                 let marked = object["metadata"]["labels"][marks::GRANT_UID].as_str();
                 let is_its = |grant: &&AccessGrant| {
@@ -257,7 +255,7 @@ impl Auditor {
                 .flat_map(|grant| &grant.status)
                 .flat_map(|status| &status.bindings);
             let mut grants = grants.iter();
-            (change.key.kind == Kind::RoleBinding && is_it(*found, change))
+            (change.key.kind.is_binding() && is_it(*found, change))
                 || recorded.any(|binding| Some(&binding.uid) == uid)
                 || (marked.is_some() && grants.any(|grant| GrantUid::of(grant) == marked))
         };
@@ -399,9 +397,16 @@ fn is_it<K: Resource>(found: &K, change: &Change) -> bool {
         && found.meta().namespace.as_deref().unwrap_or_default() == change.key.namespace
 }
 
-fn store<K: Resource + DeserializeOwned>(all: &mut Vec<K>, change: &Change) {
+fn store<K: Resource>(all: &mut Vec<K>, change: &Change, typed: impl FnOnce(&Object) -> K) {
     all.retain(|found| !is_it(found, change));
     all.extend(change.after.as_ref().map(typed));
+}
+
+/// A binding of either kind, in the core's form.
+pub fn binding_of(object: &Object) -> RoleBinding {
+    let mut object = object.as_ref().clone();
+    object["kind"] = "RoleBinding".into();
+    serde_json::from_value(object).unwrap()
 }
 
 pub fn typed<K: DeserializeOwned>(object: &Object) -> K {

@@ -62,7 +62,7 @@ impl Guards {
     pub fn admit(self, store: &Store, call: &Call) -> Result<(), Refusal> {
         let guard = match call.key.kind {
             Kind::AccessRequest => "curfew-requests",
-            Kind::RoleBinding => "curfew-operator-bounds",
+            kind if kind.is_binding() => "curfew-operator-bounds",
             _ => return Ok(()),
         };
         if call.verb == Verb::Create && call.dry_run && self.is_in_force(store, guard) {

@@ -17,12 +17,13 @@ use crate::chance::Chance;
 pub const LAG: Duration = Duration::from_millis(900);
 
 /// Of what it must know. Leases and events are written all the time, and matter to none of this.
-const WATCHED: [Kind; 7] = [
+const WATCHED: [Kind; 8] = [
     Kind::Namespace,
     Kind::Service,
     Kind::Job,
     Kind::IpAddress,
     Kind::RoleBinding,
+    Kind::ClusterRoleBinding,
     Kind::AccessRequest,
     Kind::AccessGrant,
 ];
@@ -101,7 +102,13 @@ fn round(store: &mut Store, now: DateTime<Utc>) {
 /// What had owners, and has none of them any more, goes.
 fn collect(store: &mut Store, now: DateTime<Utc>) {
     loop {
-        let orphans: Vec<Key> = [Kind::Service, Kind::RoleBinding, Kind::AccessGrant]
+        let owned = [
+            Kind::Service,
+            Kind::RoleBinding,
+            Kind::ClusterRoleBinding,
+            Kind::AccessGrant,
+        ];
+        let orphans: Vec<Key> = owned
             .into_iter()
             .flat_map(|kind| store.all(kind, ""))
             .filter(|(key, object)| object["metadata"]["deletionTimestamp"].is_null() && is_orphan(store, key, object))

@@ -7,7 +7,7 @@ use curfew::core::binding;
 use serde_json::{Value, json};
 
 use crate::apiserver::{Key, Kind, Object, Only, Server, Store, Who};
-use crate::auditor::typed;
+use crate::auditor::{binding_of, typed};
 use crate::chance::Chance;
 use crate::replica::HOME;
 use crate::weather::Weather;
@@ -45,6 +45,7 @@ impl<'a> People<'a> {
             people.make(Kind::Role, namespace, "viewer", rules(&["get", "list"]));
             people.make(Kind::RoleBinding, namespace, "somebody-elses", foreign());
         }
+        people.make(Kind::ClusterRoleBinding, "", "somebody-elses", foreign());
         for policy in POLICIES {
             let spec = people.policy(policy == "strict");
             people.make(Kind::AccessPolicy, "", policy, json!({"spec": spec}));
@@ -82,7 +83,7 @@ impl<'a> People<'a> {
         let mut policy = json!({
             "requesters": {"users": REQUESTERS},
             "roles": [{"kind": "ClusterRole", "name": "reader"}, {"kind": "Role", "name": "viewer"}],
-            "namespaces": {"names": NAMESPACES},
+            "namespaces": {"names": NAMESPACES}, "clusterWide": self.chance.in_thousand(500),
             "maxDuration": "10m", "defaultDuration": format!("{seconds}s"), "requestTTL": format!("{}s", self.chance.between(30, 150)),
             "approval": if strict { self.chain() } else { json!({"stages": [{"name": "lead", "approvers": {"users": APPROVERS}}]}) },
             "startTolerance": format!("{}s", self.chance.between(1, 60)),
@@ -155,8 +156,10 @@ impl<'a> People<'a> {
         if self.chance.in_thousand(700) {
             spec["duration"] = format!("{}s", self.chance.between(3, 90)).into();
         }
-        if role.0 == "ClusterRole" && self.chance.in_thousand(400) {
-            if self.chance.in_thousand(300) {
+        if role.0 == "ClusterRole" && self.chance.in_thousand(500) {
+            if self.chance.in_thousand(200) {
+                spec["clusterWide"] = true.into();
+            } else if self.chance.in_thousand(300) {
                 spec["namespacesFromPolicy"] = true.into();
             } else {
                 spec["namespaces"] = json!(NAMESPACES);
@@ -186,12 +189,17 @@ impl<'a> People<'a> {
             .iter()
             .map(|target| target.namespace.clone())
             .collect();
-        let (name, namespace) = (format!("fix-{}", self.asked), namespaces.first()?.clone());
-        let spec = json!({
-            "role": grant.spec.role.reference(), "policy": grant.spec.policy.name, "namespaces": namespaces, "reason": "it takes longer",
+        let (name, namespace) = (format!("fix-{}", self.asked), grant.spec.request.namespace.clone());
+        let mut spec = json!({
+            "role": grant.spec.role.reference(), "policy": grant.spec.policy.name, "reason": "it takes longer",
             "requester": {"username": who, "uid": "", "groups": []}, "duration": format!("{}s", self.chance.between(3, 90)),
             "extends": key.name,
         });
+        if grant.spec.cluster_wide {
+            spec["clusterWide"] = true.into();
+        } else {
+            spec["namespaces"] = json!(namespaces);
+        }
         self.make(Kind::AccessRequest, &namespace, &name, json!({"spec": spec}));
         Some(format!(
             "{who} asks for longer: {namespace}/{name} extends {}",
@@ -281,9 +289,11 @@ impl<'a> People<'a> {
         let is_ours = |(key, object): (&Key, &Object)| {
             (!object["metadata"]["labels"][marks::GRANT_UID].is_null()).then(|| key.clone())
         };
-        let all: Vec<Key> = self
-            .server
-            .look(|store| store.all(Kind::RoleBinding, "").filter_map(is_ours).collect());
+        let all: Vec<Key> = self.server.look(|store| {
+            let cluster_wide = store.all(Kind::ClusterRoleBinding, "");
+            let all = store.all(Kind::RoleBinding, "").chain(cluster_wide);
+            all.filter_map(is_ours).collect()
+        });
         self.chance.one_of(&all).cloned()
     }
 
@@ -349,6 +359,10 @@ impl<'a> People<'a> {
             }
         };
         let name = format!("{}{uid}", marks::BINDING_PREFIX);
+        if self.chance.in_thousand(200) {
+            self.make(Kind::ClusterRoleBinding, "", &name, binding);
+            return format!("a ClusterRoleBinding is planted: {name}");
+        }
         self.make(Kind::RoleBinding, namespace, &name, binding);
         format!("a binding is planted: {namespace}/{name}")
     }
@@ -478,7 +492,7 @@ impl<'a> People<'a> {
         let is_others = |key: &Key, object: &Object| match key.kind {
             Kind::AccessRequest => true,
             // What bears all of Curfew's marks is Curfew's to let go.
-            Kind::RoleBinding => binding::marked(&typed(object)).is_none(),
+            kind if kind.is_binding() => binding::marked(&binding_of(object)).is_none(),
             _ => false,
         };
         let held: Vec<Key> = self.server.look(|store| {

@@ -85,7 +85,7 @@ fn a_service_account_is_bound_as_one() {
         name,
         namespace,
     };
-    let subjects = desired(&grant, &uid(), &grant.spec.targets[0]).subjects.unwrap();
+    let subjects = desired(&grant, &uid(), &grant.spec.places()[0]).subjects.unwrap();
     let Subject {
         api_group,
         kind,
@@ -270,27 +270,50 @@ fn the_grants_name_is_written_on_a_binding() {
 fn the_sweep_keeps_a_binding_until_just_after_its_deadline_and_only_while_its_grant_stands() {
     let grant = bound().grant;
     let until = at(1800) + SWEEP_DELAY;
-    assert_eq!(sweep(Some(&grant), "team-a", at(0)), Sweep::Keep { until });
     assert_eq!(
-        sweep(Some(&grant), "team-a", at(1800)),
+        sweep(Some(&grant), &in_namespace("team-a"), at(0)),
+        Sweep::Keep { until }
+    );
+    assert_eq!(
+        sweep(Some(&grant), &in_namespace("team-a"), at(1800)),
         Sweep::Keep { until },
         "the grant's own timer comes first"
     );
-    assert_eq!(sweep(Some(&grant), "team-a", until), Sweep::Remove);
-    assert_eq!(sweep(None, "team-a", at(0)), Sweep::Remove);
+    assert_eq!(sweep(Some(&grant), &in_namespace("team-a"), until), Sweep::Remove);
+    assert_eq!(sweep(None, &in_namespace("team-a"), at(0)), Sweep::Remove);
     assert_eq!(
-        sweep(Some(&grant), "team-b", at(0)),
+        sweep(Some(&grant), &in_namespace("team-b"), at(0)),
         Sweep::Remove,
         "it is for another namespace"
     );
     let mut ended = grant.clone();
     ended.status.as_mut().unwrap().phase = Some(GrantPhase::Ended);
-    assert_eq!(sweep(Some(&ended), "team-a", at(0)), Sweep::Remove);
+    assert_eq!(sweep(Some(&ended), &in_namespace("team-a"), at(0)), Sweep::Remove);
     let mut promising = grant;
     promising.status.as_mut().unwrap().expires_at = Some(written(1_000_000));
     assert_eq!(
-        sweep(Some(&promising), "team-a", until),
+        sweep(Some(&promising), &in_namespace("team-a"), until),
         Sweep::Remove,
         "the status moves no deadline"
     );
+}
+
+#[test]
+fn a_grant_for_the_whole_cluster_explains_what_holds_everywhere_and_nothing_in_a_namespace() {
+    let mut grant = bound().grant;
+    grant.spec.targets.clear();
+    grant.spec.cluster_wide = true;
+    let [place] = &grant.spec.places()[..] else {
+        panic!("one place");
+    };
+    let made = desired(&grant, &uid(), place);
+    assert_eq!(made.metadata.namespace, None);
+    let mut as_stored = made.clone();
+    as_stored.metadata.uid = Some("uid-of-the-binding".into());
+    assert_eq!(marked(&as_stored), Some(uid()));
+    assert_eq!(drift(&made, &as_stored), None);
+    let until = grant::deadline(&grant) + SWEEP_DELAY;
+    assert_eq!(sweep(Some(&grant), &made, at(0)), Sweep::Keep { until });
+    assert_eq!(sweep(Some(&grant), &in_namespace("team-a"), at(0)), Sweep::Remove);
+    assert_eq!(sweep(Some(&bound().grant), &made, at(0)), Sweep::Remove);
 }

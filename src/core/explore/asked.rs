@@ -405,7 +405,7 @@ impl Asked {
     /// Whether a marked binding may not live, by this grant.
     pub fn to_sweep(&self, grant: Option<Number>, now: u8) -> bool {
         let grant = grant.map(|grant| self.grant(grant));
-        crate::core::binding::sweep(grant, "team-a", moment(now)) == crate::core::binding::Sweep::Remove
+        crate::core::binding::sweep(grant, &in_namespace("team-a"), moment(now)) == crate::core::binding::Sweep::Remove
     }
 
     // ---- what must hold ------------------------------------------------------------------------------------------------

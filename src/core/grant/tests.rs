@@ -162,7 +162,7 @@ fn a_grant_whose_request_ended_before_the_seal_ends_as_the_request_did() {
 #[test]
 fn a_sealed_grant_is_bound_and_a_bound_one_held() {
     let observed = grant_observed();
-    assert_eq!(decide(&observed), Plan::Bind(observed.grant.spec.targets.clone()));
+    assert_eq!(decide(&observed), Plan::Bind(observed.grant.spec.places()));
     assert_eq!(decide(&bound()), Plan::Hold);
 }
 
@@ -535,7 +535,7 @@ proptest! {
         let mut observed = if is_bound { bound() } else { grant_observed() };
         mishaps.into_iter().for_each(|mishap| mishap(&mut observed));
         let plan = decide(&observed);
-        _ = (due(&observed.grant, at(now)), retry_after(&observed.grant, at(now)), binding::sweep(Some(&observed.grant), "team-a", at(now)));
+        _ = (due(&observed.grant, at(now)), retry_after(&observed.grant, at(now)), binding::sweep(Some(&observed.grant), &in_namespace("team-a"), at(now)));
         if let Plan::Bind(_) | Plan::Hold = plan {
             let request = observed.request.unwrap();
             prop_assert_eq!(request.status.unwrap().seal.map(|seal| seal.uid), observed.grant.metadata.uid);
@@ -551,7 +551,7 @@ proptest! {
 fn a_binding_that_is_there_but_not_recorded_is_recorded_and_not_merely_held() {
     let mut observed = grant_observed();
     observed.targets[0].binding = Some(stored_binding(&observed.grant));
-    assert_eq!(decide(&observed), Plan::Bind(observed.grant.spec.targets.clone()));
+    assert_eq!(decide(&observed), Plan::Bind(observed.grant.spec.places()));
 }
 
 #[test]
@@ -591,4 +591,59 @@ fn a_grant_whose_request_says_that_it_is_over_ends_whatever_else_is_well() {
         ends(bound(), |observed| status(observed).phase = Some(RequestPhase::Active)),
         None
     );
+}
+
+/// Alice's grant for the whole cluster, before anything is bound.
+fn cluster_wide() -> Observed {
+    let mut observed = grant_observed();
+    observed.grant.spec.targets.clear();
+    observed.grant.spec.cluster_wide = true;
+    observed.targets[0].namespace = None;
+    observed
+}
+
+#[test]
+fn a_grant_for_the_whole_cluster_is_bound_once_and_held_by_its_one_binding() {
+    let mut observed = cluster_wide();
+    assert_eq!(decide(&observed), Plan::Bind(vec![Place::Cluster]));
+    let binding = stored_binding(&observed.grant);
+    assert_eq!(binding.metadata.namespace, None);
+    observed.grant.status = Some(active(&observed.grant, vec![record(&binding)], at(1)));
+    observed.targets[0].binding = Some(binding);
+    assert_eq!(decide(&observed), Plan::Hold);
+    let mut gone = observed.clone();
+    gone.targets[0].binding = None;
+    assert!(matches!(
+        decide(&gone),
+        Plan::End(Why {
+            reason: EndReason::Drifted,
+            ..
+        })
+    ));
+    // Where nobody looked there is none.
+    observed.targets.clear();
+    assert!(matches!(
+        decide(&observed),
+        Plan::End(Why {
+            reason: EndReason::Drifted,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn what_was_recorded_in_a_namespace_is_not_what_holds_everywhere() {
+    let mut observed = cluster_wide();
+    let binding = stored_binding(&observed.grant);
+    let mut elsewhere = record(&binding);
+    elsewhere.namespace = Some("team-a".into());
+    observed.grant.status = Some(active(&observed.grant, vec![elsewhere], at(1)));
+    observed.targets[0].binding = Some(binding);
+    assert!(matches!(
+        decide(&observed),
+        Plan::End(Why {
+            reason: EndReason::Drifted,
+            ..
+        })
+    ));
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::api::GrantedReview;
 use crate::core::fixture::*;
 
 /// Alice's access as it stands a second after it was bound, next to a binding that is somebody else's.
@@ -123,7 +124,8 @@ fn a_seal_over_a_denial_is_found_and_one_before_it_is_not() {
 
 #[test]
 fn access_beyond_the_policy_is_found() {
-    let spec: [fn(&mut World); 5] = [
+    let spec: [fn(&mut World); 6] = [
+        |world| world.grants[0].spec.cluster_wide = true,
         |world| world.grants[0].spec.duration = lasting("5h"),
         |world| world.grants[0].spec.role.name = "writer".into(),
         |world| world.grants[0].spec.targets[0].namespace = "team-b".into(),
@@ -455,5 +457,48 @@ fn what_is_wrong_is_told_by_name() {
         found(&grant).contains("the grant grant-uid-of-fix is beyond"),
         "{}",
         found(&grant)
+    );
+}
+
+#[test]
+fn a_review_that_nobody_who_may_has_said_is_found() {
+    let reviewed = |change: fn(&mut Decision)| {
+        changed(|world| {
+            let mut review = word(Verdict::Review, "dave", &["review/User:dave"], "");
+            change(&mut review);
+            world.requests[0].spec.decisions.push(review.clone());
+            let grant = &mut world.grants[0];
+            grant.spec.review = Some(GrantedReview {
+                reviewers: Reviewers {
+                    users: strings(&["dave", "alice"]),
+                    groups: vec![],
+                },
+                within: lasting("1h"),
+                require_direct: false,
+            });
+            grant.status.get_or_insert_default().review = Some(review);
+        })
+    };
+    let well = reviewed(|_| {});
+    assert_eq!(found(&well), "");
+    let lies: [fn(&mut Decision); 4] = [
+        |word| word.username = "mallory".into(),
+        |word| word.verdict = Verdict::Approve,
+        |word| word.via = strings(&["*/User:dave"]),
+        |word| {
+            word.username = "alice".into();
+            word.via = strings(&["review/User:alice"]);
+        },
+    ];
+    for lie in lies {
+        assert!(found(&reviewed(lie)).contains("I6"));
+    }
+    let mut unsaid = well.clone();
+    unsaid.requests[0].spec.decisions.pop();
+    assert!(found(&unsaid).contains("I6"), "nobody has said it");
+    unsaid.requests.clear();
+    assert!(
+        !found(&unsaid).contains("has reviewed it"),
+        "the record outlives its request"
     );
 }

@@ -100,11 +100,46 @@ fn a_default_duration_may_be_as_long_as_the_longest() {
 }
 
 #[test]
-fn what_is_not_supported_yet_makes_a_policy_not_ready_and_is_named() {
-    let flaws = flaws(&changed(|spec| spec.cluster_wide = true), &[]);
-    let reasons: Vec<_> = flaws.iter().map(|flaw| flaw.reason).collect();
-    assert_eq!(reasons, ["NotYetSupported"]);
-    assert!(flaws[0].message.contains("clusterWide"), "{}", flaws[0].message);
+fn a_policy_for_the_whole_cluster_needs_no_namespaces_and_an_operator_that_may_bind_there() {
+    let mut policy = policy("standard");
+    policy.spec.namespaces = None;
+    assert_eq!(reasons(&policy.spec, &[]), ["NothingMatches"]);
+    policy.spec.cluster_wide = true;
+    assert_eq!(reasons(&policy.spec, &[]), [""; 0]);
+    let ready = |wide| {
+        let status = status(&policy, &[], wide, at(5));
+        let ready = condition::get(&status.conditions, condition::READY).unwrap().clone();
+        (ready.status, ready.reason)
+    };
+    assert_eq!(ready(true), ("True".into(), "Ready".into()));
+    assert_eq!(ready(false), ("False".into(), "ClusterWideNotGrantable".into()));
+    policy.spec.cluster_wide = false;
+    policy.spec.namespaces = policy_spec().namespaces;
+    let status = status(&policy, &[], false, at(5));
+    assert!(
+        condition::is_true(&status.conditions, condition::READY),
+        "it isn't asked"
+    );
+}
+
+#[test]
+fn in_the_whole_cluster_every_hazard_plants_access() {
+    let mut enters = role("reader");
+    enters.rules.push(rule("", &["pods/exec"], &["create"]));
+    let roles = [found(enters)];
+    let wide = changed(|spec| spec.cluster_wide = true);
+    assert_eq!(reasons(&changed(|_| {}), &roles), [""; 0]);
+    assert_eq!(reasons(&wide, &roles), ["RolePlantsAccess"]);
+    assert_eq!(
+        reasons(&wide, &[found(role("reader"))]),
+        [""; 0],
+        "reading ConfigMaps is none"
+    );
+    let written_out = AccessPolicySpec {
+        allow_persistence: true,
+        ..wide
+    };
+    assert_eq!(reasons(&written_out, &roles), [""; 0]);
 }
 
 #[test]
@@ -353,6 +388,7 @@ fn the_ready_condition_tells_every_flaw_at_once() {
             bindable: false,
             ..found(role("reader"))
         }],
+        false,
         at(5),
     );
     let ready = condition::get(&status.conditions, condition::READY).unwrap();
@@ -380,7 +416,7 @@ fn hazards_mark_a_policy_and_do_not_keep_it_from_being_ready() {
         rules: vec![rule("", &["pods/exec"], &["create"])],
         ..role("reader")
     });
-    let marked = status(&policy("standard"), &[enters], at(5)).conditions;
+    let marked = status(&policy("standard"), &[enters], false, at(5)).conditions;
     assert!(condition::is_true(&marked, condition::READY));
     assert!(
         condition::get(&marked, condition::HAZARDOUS)
@@ -388,7 +424,7 @@ fn hazards_mark_a_policy_and_do_not_keep_it_from_being_ready() {
             .message
             .contains("EntersPods")
     );
-    let harmless = status(&policy("standard"), &[found(role("reader"))], at(5)).conditions;
+    let harmless = status(&policy("standard"), &[found(role("reader"))], false, at(5)).conditions;
     assert!(condition::is_true(&harmless, condition::READY) && !condition::is_true(&harmless, condition::HAZARDOUS));
 }
 

@@ -6,8 +6,7 @@ use super::Observed;
 use super::targets::{self, Asked, asked};
 use crate::api::condition;
 use crate::api::{
-    AccessPolicy, AccessRequest, AccessRequestSpec, GoDuration, GrantedSubject, Offer, PolicyReference, Requester,
-    RoleKind,
+    AccessPolicy, AccessRequest, GoDuration, GrantedSubject, Offer, PolicyReference, Requester, RoleKind,
 };
 use crate::core::extension::{self, Refusal};
 use crate::core::facts::{NamespaceFacts, RoleFacts};
@@ -88,8 +87,7 @@ pub(super) fn assess(observed: &Observed, now: DateTime<Utc>) -> Assessment<'_> 
         );
     };
     let policies = &standing(policies);
-    let first = unsupported(&request.spec)
-        .or_else(|| role_of_one_namespace(request))
+    let first = role_of_one_namespace(request)
         .or_else(|| missing_target(request, targets))
         .or_else(|| policy::protected(home, requester, targets));
     if let Some(obstacle) = first {
@@ -228,34 +226,13 @@ fn make_offer(
     }
 }
 
-/// What is declared in the API and not there yet. The struct is taken apart in full: a field that nobody thought of doesn't compile.
-fn unsupported(spec: &AccessRequestSpec) -> Option<Obstacle> {
-    let AccessRequestSpec {
-        policy: _,
-        role: _,
-        namespaces: _,
-        namespaces_from_policy: _,
-        cluster_wide,
-        duration: _,
-        start_time: _,
-        extends: _,
-        reason: _,
-        requester: _,
-        decisions: _,
-    } = spec;
-    let what = (*cluster_wide == Some(true)).then_some("clusterWide")?;
-    Some(Obstacle::new(
-        "NotYetSupported",
-        format!("this version doesn't support {what} yet; make a new request without it"),
-    ))
-}
-
 /// A Role is one namespace's: under one name there may be another in each.
 fn role_of_one_namespace(request: &AccessRequest) -> Option<Obstacle> {
     let several = match asked(request) {
         Asked::Named(names) if names.len() < 2 && request.spec.namespaces_from_policy != Some(true) => return None,
         Asked::Named(names) => format!("it asks for {}", names.len()),
         Asked::OfPolicy(_) => "it asks for all of its policy".to_owned(),
+        Asked::Cluster => "it asks for the whole cluster".to_owned(),
     };
     (request.spec.role.kind == RoleKind::Role).then(|| {
         Obstacle::new(

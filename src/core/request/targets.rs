@@ -1,26 +1,32 @@
-//! Which namespaces a request asks for: its own, those that it names, or those of its policy at the moment of the first offer.
+//! Where a request asks for access: in its own namespace, in those that it names, in those of its policy at the moment of the first offer, or in the whole
+//! cluster.
 
 use std::collections::BTreeSet;
 
-use crate::api::{AccessPolicySpec, AccessRequest};
+use crate::api::{AccessPolicySpec, AccessRequest, AccessRequestSpec};
 use crate::core::facts::{Home, NamespaceFacts};
 use crate::core::policy;
 
 /// So many there are at most, says the schema.
 pub const MOST: usize = 32;
 
-/// The namespaces that a request asks for.
+/// Where a request asks for access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// These, each once.
     Named(Vec<String>),
     /// All of the policy of that name.
     OfPolicy(String),
+    /// The whole cluster.
+    Cluster,
 }
 
-/// The namespaces that a request asks for. Those of a policy are fixed with the first offer, and known by name from then on.
+/// Where a request asks for access. The namespaces of a policy are fixed with the first offer, and known by name from then on.
 pub fn asked(request: &AccessRequest) -> Asked {
     let spec = &request.spec;
+    if is_cluster_wide(spec) {
+        return Asked::Cluster;
+    }
     if spec.namespaces_from_policy != Some(true) {
         let own = || request.metadata.namespace.clone().into_iter().collect();
         return Asked::Named(once(spec.namespaces.clone().unwrap_or_else(own)));
@@ -35,12 +41,19 @@ pub fn asked(request: &AccessRequest) -> Asked {
     }
 }
 
+/// Whether a request is for the whole cluster.
+pub fn is_cluster_wide(spec: &AccessRequestSpec) -> bool {
+    spec.cluster_wide == Some(true)
+}
+
 impl Asked {
     /// Whether this may be one of them.
     pub fn may_include(&self, namespace: &str) -> bool {
         match self {
             Self::Named(names) => names.iter().any(|name| name == namespace),
             Self::OfPolicy(_) => true,
+            // What becomes of a namespace changes nothing.
+            Self::Cluster => false,
         }
     }
 
@@ -48,7 +61,7 @@ impl Asked {
     pub fn first(&self) -> &str {
         match self {
             Self::Named(names) => names.first().map(String::as_str).unwrap_or_default(),
-            Self::OfPolicy(_) => "",
+            Self::OfPolicy(_) | Self::Cluster => "",
         }
     }
 }

@@ -127,15 +127,22 @@ fn what_it_makes() -> Vec<Attempt> {
         )
         .refused(because)
     }));
-    let mut everywhere = its_own();
-    everywhere["kind"] = json!("ClusterRoleBinding");
-    everywhere["metadata"].as_object_mut().unwrap().remove("namespace");
-    everywhere["roleRef"]["kind"] = json!("ClusterRole");
-    all.push(
-        makes("the operator makes none that holds everywhere", everywhere)
-            .refused("the operator may not touch ClusterRoleBindings"),
-    );
+    all.push(makes("the operator makes one that holds everywhere", everywhere(its_own())).accepted());
+    let everywhere = odd()
+        .into_iter()
+        .filter(|(pointer, ..)| *pointer != "/metadata/namespace");
+    all.extend(everywhere.map(|(pointer, value, because)| {
+        let told = format!("the operator makes none that holds everywhere with {pointer} {value}");
+        makes(told, self::everywhere(with(pointer, &value))).refused(because)
+    }));
     all
+}
+
+fn everywhere(mut binding: Value) -> Value {
+    binding["kind"] = json!("ClusterRoleBinding");
+    binding["metadata"].as_object_mut().unwrap().remove("namespace");
+    binding["roleRef"]["kind"] = json!("ClusterRole");
+    binding
 }
 
 fn what_it_changes() -> Vec<Attempt> {
@@ -214,12 +221,12 @@ fn what_it_deletes() -> Vec<Attempt> {
         attempt("the operator doesn't delete all at once", &operator)
             .deletes(&collection(&binding("")), json!({}))
             .refused(NAME),
-        attempt("the operator deletes none that holds everywhere", &operator)
+        attempt("the operator deletes nobody else's that holds everywhere", &operator)
             .deletes(
                 "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/curfew:operator",
                 json!({}),
             )
-            .refused("the operator may not touch ClusterRoleBindings"),
+            .refused(NAME),
         attempt(
             "everybody else is free to make what the operator may not",
             &Who::admin(),

@@ -11,6 +11,7 @@ pub enum Kind {
     Role,
     ClusterRole,
     RoleBinding,
+    ClusterRoleBinding,
     AccessPolicy,
     AccessRequest,
     AccessGrant,
@@ -40,7 +41,7 @@ const CURFEW: &str = "curfew.dev";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 impl Kind {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Namespace,
         Self::Service,
         Self::Job,
@@ -49,6 +50,7 @@ impl Kind {
         Self::Role,
         Self::ClusterRole,
         Self::RoleBinding,
+        Self::ClusterRoleBinding,
         Self::AccessPolicy,
         Self::AccessRequest,
         Self::AccessGrant,
@@ -92,6 +94,7 @@ impl Kind {
             Self::Role => namespaced(RBAC, "v1", "roles", "Role"),
             Self::ClusterRole => cluster(RBAC, "v1", "clusterroles", "ClusterRole"),
             Self::RoleBinding => namespaced(RBAC, "v1", "rolebindings", "RoleBinding"),
+            Self::ClusterRoleBinding => cluster(RBAC, "v1", "clusterrolebindings", "ClusterRoleBinding"),
             Self::AccessPolicy => custom(cluster(CURFEW, "v1alpha1", "accesspolicies", "AccessPolicy")),
             Self::AccessRequest => custom(namespaced(CURFEW, "v1alpha1", "accessrequests", "AccessRequest")),
             Self::AccessGrant => custom(cluster(CURFEW, "v1alpha1", "accessgrants", "AccessGrant")),
@@ -107,6 +110,11 @@ impl Kind {
             )),
             Self::Event => namespaced("events.k8s.io", "v1", "events", "Event"),
         }
+    }
+
+    /// Whether it gives a role to somebody.
+    pub fn is_binding(self) -> bool {
+        matches!(self, Self::RoleBinding | Self::ClusterRoleBinding)
     }
 
     /// The kind that a path names.

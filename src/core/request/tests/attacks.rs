@@ -52,7 +52,6 @@ fn a_ready_condition_permits_nothing_that_the_policy_itself_forbids() {
                 pending_per_requester: Some(-1),
             })
         },
-        |observed| observed.policies[0].spec.cluster_wide = true,
         |observed| observed.policies[0].spec.approval.as_mut().unwrap().stages[0].required = Some(0),
         |observed| {
             observed.policies[0].spec.approval.as_mut().unwrap().stages[0].escalate_to = Some(users(&["mallory"]))

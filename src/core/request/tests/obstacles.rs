@@ -15,8 +15,10 @@ fn ready(observed: &mut Observed) -> &mut crate::api::AccessPolicyStatus {
 
 const TABLE: &[(&str, Change)] = &[
     ("RequesterMissing", |observed| observed.request.spec.requester = None),
-    ("NotYetSupported", |observed| {
-        observed.request.spec.cluster_wide = Some(true)
+    ("ClusterWideNotInPolicy", |observed| {
+        observed.request.spec.policy = Some("standard".into());
+        observed.request.spec.cluster_wide = Some(true);
+        observed.targets.clear();
     }),
     ("NamespaceMissing", |observed| observed.targets.clear()),
     ("NamespaceMissing", |observed| {

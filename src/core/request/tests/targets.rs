@@ -2,7 +2,7 @@
 
 use super::super::targets::{Asked, MOST, asked, of_policy};
 use super::*;
-use crate::api::{LabelSelector, Namespaces, RoleKind};
+use crate::api::{LabelSelector, Namespaces, Place, RoleKind};
 
 type Change = fn(&mut Observed);
 
@@ -168,4 +168,25 @@ fn the_namespaces_of_a_policy_are_those_that_it_lets_in_and_that_can_be_had_by_n
     let found = of_policy(&spec, &observed().home, all);
     let names: Vec<_> = found.iter().map(|namespace| namespace.name.as_str()).collect();
     assert_eq!(names, ["named", "selected"]);
+}
+
+#[test]
+fn a_request_for_the_whole_cluster_leads_to_a_grant_for_it_and_for_no_namespace() {
+    let mut observed = observed();
+    observed.policies[0].spec.cluster_wide = true;
+    observed.request.spec.cluster_wide = Some(true);
+    observed.targets.clear();
+    let offered = stepped(observed, 1);
+    assert_eq!(asked(&offered.request), Asked::Cluster);
+    assert!(offered.request.status.as_ref().unwrap().targets.is_empty());
+    let digest = offer(&offered);
+    let mut approved = said(offered, &[approve("bob", &digest)]);
+    let spec = granted(&approved, 2).spec;
+    assert!(spec.cluster_wide && spec.targets.is_empty());
+    assert_eq!(spec.places(), [Place::Cluster]);
+    // What becomes of a namespace is nothing to it.
+    assert!(!asked(&approved.request).may_include("team-a"));
+    // A Role is one namespace's.
+    approved.request.spec.role.kind = RoleKind::Role;
+    assert_eq!(blocked(&approved), "RoleOfOneNamespace");
 }
