@@ -34,8 +34,8 @@ pub struct AccessPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<Namespaces>,
     /// Whether a role may be asked for in the whole cluster at once, by a ClusterRoleBinding: in all namespaces, those of Kubernetes and of Curfew among
-    /// them, and for what is in no namespace. Needs `clusterWide` in the Helm chart's values. With access so wide, whoever reads secrets, runs pods or reaches
-    /// into them can plant access that no deadline ends: such a role takes `allowPersistence` too.
+    /// them, and for what is in no namespace. Needs `clusterWide` in the Helm chart's values. With access so wide, whoever reads secrets or does anything
+    /// but read can plant access that no deadline ends: such a role takes `allowPersistence` too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cluster_wide: bool,
     /// The longest duration that may be asked for.
@@ -72,8 +72,8 @@ pub struct AccessPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_mans_switch: Option<DeadMansSwitch>,
     /// Whether roles are allowed by which a holder can plant access that no deadline ends: roles that write RBAC, mint tokens, impersonate, approve
-    /// certificates or change admission; with `clusterWide` also those that read secrets, run pods or reach into them. Without it a policy that names such a
-    /// role is not Ready.
+    /// certificates, change admission or APIs; with `clusterWide` also those that read secrets or do anything but read. Without it a policy that names
+    /// such a role is not Ready.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_persistence: bool,
     /// What becomes of active grants when this policy is changed or deleted: `Keep` (what holds when nothing is said) lets them run to their deadline, `Revoke` ends them.
@@ -118,7 +118,7 @@ impl std::fmt::Display for RoleReference {
 /// The kind of a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum RoleKind {
-    /// A cluster role, given in one namespace at a time.
+    /// A cluster role, given in namespaces or, where the policy says `clusterWide`, in the whole cluster.
     ClusterRole,
     /// A role of the target namespace.
     Role,

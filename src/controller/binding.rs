@@ -76,8 +76,12 @@ fn refusal(grant: &AccessGrant, place: &Place, error: &CallError) -> String {
     let (kind, name) = (grant.spec.role.kind, &grant.spec.role.name);
     match error.kind() {
         "forbidden" => format!(
-            "the API server doesn't let the operator bind {kind:?} {name:?} {place}: it isn't among grantableRoles of the Helm chart, \
-             which a cluster admin can change, or an admission policy or a terminating namespace forbids it"
+            "the API server doesn't let the operator bind {kind:?} {name:?} {place}: it isn't among grantableRoles of the Helm chart{}, \
+             which a cluster admin can change, or an admission policy or a terminating namespace forbids it",
+            match place {
+                Place::Namespace(_) => "",
+                Place::Cluster => ", or clusterWide isn't set there",
+            }
         ),
         _ => format!("{kind:?} {name:?} can't be bound {place}; the operator's log has the API server's answer"),
     }

@@ -116,10 +116,8 @@ async fn tell_of_review(grant: &AccessGrant, context: &Context) -> Result<Again,
         return Ok(Again::OnChange);
     };
     let wake = review::wake(&status, grant, now);
-    if grant.status.as_ref() != Some(&status) {
-        let _turn = context.precedence.telling().await;
-        publish(context, grant, status).await?;
-    }
+    // It waits for no turn: meanwhile nobody would look whether the access is to end.
+    publish(context, grant, status).await?;
     Ok(wake.map_or(Again::OnChange, |overdue| context.at(overdue)))
 }
 
@@ -294,11 +292,26 @@ async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Again, 
         stuck = stuck.join("; "),
         "access is to end and its binding is still there"
     );
-    let status = ending(grant, why, &stuck.join("; "), now);
+    let status = reviewed(grant, ending(grant, why, &stuck.join("; "), now), context);
     if let Err(error) = publish(context, grant, status).await {
         tracing::warn!(%error, "the AccessGrant's status could not be written");
     }
     Ok(Again::After(retry_after(grant, now)))
+}
+
+/// The status with what is to be said of its review, while something keeps the access from ending.
+fn reviewed(grant: &AccessGrant, status: AccessGrantStatus, context: &Context) -> AccessGrantStatus {
+    let RequestReference {
+        namespace,
+        name,
+        uid: _,
+    } = &grant.spec.request;
+    let stuck = AccessGrant {
+        status: Some(status.clone()),
+        ..grant.clone()
+    };
+    let request = context.known.request(namespace, name);
+    review::status(&stuck, request.as_deref(), context.now()).unwrap_or(status)
 }
 
 /// Deletes the grant's binding in one place: the one that was recorded, or, where none was, what bears the grant's marks.

@@ -22,7 +22,9 @@ pub async fn request(request: &AccessRequest, context: &Context) -> Result<Again
         let policy = context.known.policies.get(&ObjectRef::new(&chosen.name));
         policy.filter(|policy| policy.uid().as_ref() == Some(&chosen.uid))
     });
-    let until = retention::of_request(request, policy.as_ref().map(|policy| &policy.spec));
+    let seal = request.status.as_ref().and_then(|status| status.seal.as_ref());
+    let grant = seal.and_then(|seal| context.known.grant(&seal.grant));
+    let until = retention::of_request(request, policy.as_ref().map(|policy| &policy.spec), grant.as_deref());
     keep(requests(request, context), request, until, context).await
 }
 

@@ -136,8 +136,9 @@ impl Desks {
         };
         let mut rules = role.rules.iter().flatten();
         let gives_bind = rules.any(|rule| {
-            let of_clusters = |resource: &String| resource == "clusterrolebindings";
-            rule.verbs.iter().any(|verb| verb == "bind") || rule.resources.iter().flatten().any(of_clusters)
+            let everywhere = |resource: &String| resource == "clusterrolebindings" || resource == "*";
+            rule.verbs.iter().any(|verb| verb == "bind" || verb == "*")
+                || rule.resources.iter().flatten().any(everywhere)
         });
         let (desk, store) = &self.policies;
         desk.look_at_those(store, |policy| gives_bind || policy.spec.roles.contains(&named));

@@ -150,11 +150,13 @@ impl Watches {
         vec![
             told(self.requests, desks, health, Desks::request),
             told(self.grants, desks, health, move |desks, change| {
-                if let Change::One(grant) = &change
-                    && grants.get(&ObjectRef::from_obj(grant)).is_none()
-                {
-                    of_grants.overdue(&grant.name_any(), 0);
-                    of_grants.unreviewed(&grant.name_any(), None);
+                match &change {
+                    Change::One(grant) if grants.get(&ObjectRef::from_obj(grant)).is_none() => {
+                        of_grants.overdue(&grant.name_any(), 0);
+                        of_grants.unreviewed(&grant.name_any(), None);
+                    }
+                    Change::One(_) => {}
+                    Change::All => of_grants.unreviewed_only(|name| grants.get(&ObjectRef::new(name)).is_some()),
                 }
                 desks.grant(change);
             }),

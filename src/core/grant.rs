@@ -414,16 +414,7 @@ pub fn active(grant: &AccessGrant, made: Vec<BoundBinding>, now: DateTime<Utc>) 
         format!("access until {}", time::written(deadline(grant))),
     ));
     find(dead_mans_switch(&grant.spec));
-    if grant.spec.break_glass {
-        find(Finding::yes(
-            condition::BREAK_GLASS,
-            "NobodyApproved",
-            "granted at once and without anybody's approval, as its policy allows",
-        ));
-    }
-    if let Some(awaited) = review::awaited(grant) {
-        find(awaited);
-    }
+    unapproved(grant).into_iter().for_each(&mut find);
     if grant.spec.streams_may_outlive {
         let message = "the role allows streams (watch, followed logs, exec, port-forward); Kubernetes doesn't cut those that are open when access ends";
         find(Finding::yes(
@@ -433,6 +424,14 @@ pub fn active(grant: &AccessGrant, made: Vec<BoundBinding>, now: DateTime<Utc>) 
         ));
     }
     status
+}
+
+/// What is to be said of access that nobody approved.
+fn unapproved(grant: &AccessGrant) -> Vec<Finding> {
+    let message = "granted at once and without anybody's approval, as its policy allows";
+    let broken = Finding::yes(condition::BREAK_GLASS, "NobodyApproved", message);
+    let broken = grant.spec.break_glass.then_some(broken);
+    broken.into_iter().chain(review::awaited(grant)).collect()
 }
 
 fn dead_mans_switch(spec: &AccessGrantSpec) -> Finding {
@@ -492,17 +491,23 @@ pub fn ended(grant: &AccessGrant, why: Why, now: DateTime<Utc>) -> AccessGrantSt
         message: message.clone(),
         at: Some(time::to_kubernetes(now)),
     });
-    let mut find = |finding| condition::set(&mut status.conditions, finding, grant.metadata.generation, now);
+    let generation = grant.metadata.generation;
+    let mut find = |finding| condition::set(&mut status.conditions, finding, generation, now);
     find(Finding::no(condition::BOUND, "Ended", "every binding is gone"));
     find(Finding::yes(condition::ENDED, ended_reason(reason), message));
     status
         .conditions
         .retain(|condition| condition.type_ != condition::OVERDUE);
-    // There is nothing to look at where nothing was given.
-    if reason == EndReason::BindFailed {
+    if reason == EndReason::BindFailed && status.bindings.is_empty() {
+        // There is nothing to look at where nothing was given.
         status
             .conditions
             .retain(|condition| condition.type_ != condition::REVIEWED);
+    } else if condition::get(&status.conditions, condition::REVIEWED).is_none() {
+        // It may have been bound, and ended before anybody could say so.
+        for finding in unapproved(grant) {
+            condition::set(&mut status.conditions, finding, generation, now);
+        }
     }
     status
 }

@@ -19,6 +19,8 @@ pub enum Hazard {
     ApprovesCertificates,
     /// Changes admission webhooks or policies, Curfew's guards among them.
     ChangesAdmission,
+    /// Changes what APIs there are and who serves them, Curfew's definitions among them.
+    ChangesApis,
     /// Writes AccessPolicies: can make itself a policy.
     WritesPolicies,
     /// Reads secrets, tokens among them.
@@ -27,30 +29,35 @@ pub enum Hazard {
     RunsWorkloads,
     /// Runs commands in pods, or reaches into them; open streams outlive the grant.
     EntersPods,
-    /// Reaches kubelets, and so every pod of a node.
+    /// Reaches kubelets, and so every pod of a node, or a node's files through a PersistentVolume.
     ReachesNodes,
+    /// Labels namespaces: brings them under policies that select by label, Curfew's among them, and loosens pod security.
+    LabelsNamespaces,
 }
 
 /// All hazards, those that plant access first.
-pub const ALL: [Hazard; 10] = [
+pub const ALL: [Hazard; 12] = [
     Hazard::WritesRbac,
     Hazard::MintsTokens,
     Hazard::Impersonates,
     Hazard::ApprovesCertificates,
     Hazard::ChangesAdmission,
+    Hazard::ChangesApis,
     Hazard::WritesPolicies,
     Hazard::ReadsSecrets,
     Hazard::RunsWorkloads,
     Hazard::EntersPods,
     Hazard::ReachesNodes,
+    Hazard::LabelsNamespaces,
 ];
 
 const WRITE: &[&str] = &["create", "update", "patch"];
+const CHANGE: &[&str] = &["create", "update", "patch", "delete", "deletecollection"];
 const READ: &[&str] = &["get", "list", "watch"];
 
 impl Hazard {
     /// Whether a holder can plant access that no deadline ends, also in a namespace of no importance. Such a role needs the policy's `allowPersistence`. In
-    /// the whole cluster every hazard does that.
+    /// the whole cluster every hazard does that, and so does a role that does more than read ([`only_reads`]).
     pub fn plants_access(self) -> bool {
         match self {
             Self::WritesRbac
@@ -58,8 +65,13 @@ impl Hazard {
             | Self::Impersonates
             | Self::ApprovesCertificates
             | Self::ChangesAdmission
+            | Self::ChangesApis
             | Self::WritesPolicies => true,
-            Self::ReadsSecrets | Self::RunsWorkloads | Self::EntersPods | Self::ReachesNodes => false,
+            Self::ReadsSecrets
+            | Self::RunsWorkloads
+            | Self::EntersPods
+            | Self::ReachesNodes
+            | Self::LabelsNamespaces => false,
         }
     }
 
@@ -71,11 +83,13 @@ impl Hazard {
             Self::Impersonates => "Impersonates",
             Self::ApprovesCertificates => "ApprovesCertificates",
             Self::ChangesAdmission => "ChangesAdmission",
+            Self::ChangesApis => "ChangesApis",
             Self::WritesPolicies => "WritesPolicies",
             Self::ReadsSecrets => "ReadsSecrets",
             Self::RunsWorkloads => "RunsWorkloads",
             Self::EntersPods => "EntersPods",
             Self::ReachesNodes => "ReachesNodes",
+            Self::LabelsNamespaces => "LabelsNamespaces",
         }
     }
 
@@ -129,8 +143,12 @@ impl Hazard {
                     "validatingwebhookconfigurations",
                     "mutatingwebhookconfigurations",
                 ],
-                &["create", "update", "patch", "delete", "deletecollection"],
+                CHANGE,
             ),
+            Self::ChangesApis => {
+                any("apiextensions.k8s.io", &["customresourcedefinitions"], CHANGE)
+                    || any("apiregistration.k8s.io", &["apiservices"], CHANGE)
+            }
             Self::WritesPolicies => any(crate::api::GROUP, &["accesspolicies"], WRITE),
             Self::ReadsSecrets => any("", &["secrets"], READ),
             Self::RunsWorkloads => {
@@ -160,11 +178,14 @@ impl Hazard {
                 ],
                 &["get", "create", "update", "patch", "delete"],
             ),
-            Self::ReachesNodes => any(
-                "",
-                &["nodes/proxy", "nodes/exec", "nodes/run", "nodes/attach"],
-                &["get", "create", "update", "patch", "delete"],
-            ),
+            Self::ReachesNodes => {
+                any(
+                    "",
+                    &["nodes/proxy", "nodes/exec", "nodes/run", "nodes/attach"],
+                    &["get", "create", "update", "patch", "delete"],
+                ) || any("", &["persistentvolumes"], WRITE)
+            }
+            Self::LabelsNamespaces => any("", &["namespaces"], WRITE),
         }
     }
 }
@@ -172,6 +193,12 @@ impl Hazard {
 /// The hazards of a role with these rules.
 pub fn hazards(rules: &[PolicyRule]) -> BTreeSet<Hazard> {
     ALL.into_iter().filter(|hazard| hazard.is_in(rules)).collect()
+}
+
+/// Whether a role with these rules does nothing but read.
+pub fn only_reads(rules: &[PolicyRule]) -> bool {
+    let mut verbs = rules.iter().flat_map(|rule| &rule.verbs);
+    verbs.all(|verb| READ.contains(&verb.as_str()))
 }
 
 /// Whether a role with these rules allows streams that Kubernetes doesn't cut when access ends: a watch, a followed log, or a way into a pod.
@@ -277,6 +304,14 @@ mod tests {
                 )],
             ),
             (
+                "ChangesApis",
+                vec![rule("apiextensions.k8s.io", &["customresourcedefinitions"], &["patch"])],
+            ),
+            (
+                "ChangesApis",
+                vec![rule("apiregistration.k8s.io", &["apiservices"], &["create"])],
+            ),
+            (
                 "WritesPolicies",
                 vec![rule("curfew.dev", &["accesspolicies"], &["patch"])],
             ),
@@ -288,8 +323,19 @@ mod tests {
             ),
             ("EntersPods", vec![rule("", &["pods/exec"], &["get"])]),
             ("ReachesNodes", vec![rule("", &["nodes/proxy"], &["get"])]),
+            ("ReachesNodes", vec![rule("", &["persistentvolumes"], &["create"])]),
+            ("LabelsNamespaces", vec![rule("", &["namespaces"], &["patch"])]),
         ] {
             assert_eq!(names(&rules), [found], "{rules:?}");
+        }
+    }
+
+    #[test]
+    fn reading_is_to_get_list_and_watch_and_nothing_else() {
+        let all = |verbs: &[&str]| only_reads(&[rule("", &["nodes"], &["get"]), rule("", &["leases"], verbs)]);
+        assert!(all(&["get", "list", "watch"]) && all(&[]));
+        for verb in ["create", "update", "patch", "delete", "*", "bind", "use", "impersonate"] {
+            assert!(!all(&["get", verb]), "{verb}");
         }
     }
 

@@ -152,6 +152,12 @@ fn flaws_of_scope(spec: &AccessPolicySpec) -> Vec<Obstacle> {
         flaws.push(Obstacle::new("NothingMatches", "roles names no role"));
     }
     match &spec.namespaces {
+        None if spec.cluster_wide && spec.roles.iter().all(|role| role.kind == RoleKind::Role) => {
+            flaws.push(Obstacle::new(
+                "NothingMatches",
+                "roles names Roles alone, which belong to a namespace, and there are no namespaces; add a ClusterRole, or namespaces",
+            ));
+        }
         None if spec.cluster_wide => {}
         None => flaws.push(Obstacle::new(
             "NothingMatches",
@@ -435,19 +441,28 @@ fn obstacles_of_role(role: &RoleFacts, policy: &AccessPolicySpec) -> Vec<Obstacl
             ),
         )];
     }
-    let planting: Vec<_> = hazard::hazards(rules)
-        .into_iter()
+    let hazards = hazard::hazards(rules).into_iter();
+    let mut planting: Vec<_> = hazards
         // The whole cluster has every service account, Kubernetes' own among them, and every secret.
         .filter(|hazard| policy.cluster_wide || hazard.plants_access())
         .map(Hazard::name)
         .collect();
+    // And all that Kubernetes and Curfew need for ending anything: leases, priorities, addresses.
+    if policy.cluster_wide && planting.is_empty() && !hazard::only_reads(rules) {
+        planting.push("it does more than read");
+    }
     if planting.is_empty() || policy.allow_persistence {
         return vec![];
     }
     vec![Obstacle::new(
         "RolePlantsAccess",
         format!(
-            "with {reference} a holder can plant access that no deadline ends ({}); take another role, or write allowPersistence: true",
+            "with {reference}{} a holder can plant access that no deadline ends ({}); take another role, or write allowPersistence: true",
+            if policy.cluster_wide {
+                " in the whole cluster"
+            } else {
+                ""
+            },
             planting.join(", ")
         ),
     )]

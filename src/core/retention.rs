@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::api::condition;
 use crate::api::{AccessGrant, AccessPolicySpec, AccessRequest, GoDuration, GrantPhase, RequestPhase, time};
 
 /// How long it is kept when its policy says nothing, or there is none: 30 days.
@@ -11,9 +12,24 @@ pub const DEFAULT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// So many ended requests of one requester are kept at most, whatever else is said; their grants are kept as long as ever.
 pub const MOST_REQUESTS: usize = 500;
 
-/// When an ended request is to be removed: so long after its end as its policy says. `None`: it hasn't ended.
-pub fn of_request(request: &AccessRequest, policy: Option<&AccessPolicySpec>) -> Option<DateTime<Utc>> {
-    kept(ended(request)?, policy.and_then(|policy| policy.retention.as_ref()))
+/// When an ended request is to be removed: so long after its end as its policy says; one that is still to be reviewed not before the record of its access,
+/// its `grant`, if that is there. `None`: it hasn't ended.
+pub fn of_request(
+    request: &AccessRequest,
+    policy: Option<&AccessPolicySpec>,
+    grant: Option<&AccessGrant>,
+) -> Option<DateTime<Utc>> {
+    let until = kept(ended(request)?, policy.and_then(|policy| policy.retention.as_ref()))?;
+    match grant.filter(|_| is_to_be_reviewed(request)) {
+        Some(grant) => Some(of_grant(grant)?.max(until)),
+        None => Some(until),
+    }
+}
+
+fn is_to_be_reviewed(request: &AccessRequest) -> bool {
+    let conditions = request.status.iter().flat_map(|status| &status.conditions);
+    let mut reviewed = conditions.filter(|condition| condition.type_ == condition::REVIEWED);
+    reviewed.any(|reviewed| reviewed.status != "True")
 }
 
 /// When the record of an ended access is to be removed: so long after its end as its policy said when it was granted. `None`: it hasn't ended.
@@ -26,12 +42,13 @@ pub fn of_grant(grant: &AccessGrant) -> Option<DateTime<Utc>> {
     kept(ended, grant.spec.retention.as_ref())
 }
 
-/// Those of a requester's ended requests that are too many: the ones that ended first.
+/// Those of a requester's ended requests that are too many: the ones that ended first. What is still to be reviewed is none of them: nobody pushes it out.
 pub fn surplus<'a>(requester: &str, requests: impl IntoIterator<Item = &'a AccessRequest>) -> Vec<&'a AccessRequest> {
     let theirs = requests
         .into_iter()
         .filter(|request| request.username() == Some(requester));
     let mut over: Vec<_> = theirs
+        .filter(|request| !is_to_be_reviewed(request))
         .filter_map(|request| Some((ended(request)?, request.metadata.uid.as_deref(), request)))
         .collect();
     over.sort_by_key(|(ended, uid, _)| (*ended, *uid));
@@ -60,8 +77,10 @@ fn kept(ended: DateTime<Utc>, retention: Option<&GoDuration>) -> Option<DateTime
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::condition::Finding;
     use crate::api::{AccessGrantStatus, End, EndReason};
     use crate::core::fixture::*;
+    use crate::core::grant;
 
     fn over(seconds: i64) -> AccessRequest {
         let mut request = stepped(said(stepped(observed(), 0), &[deny("bob")]), seconds).request;
@@ -72,16 +91,58 @@ mod tests {
     #[test]
     fn an_ended_request_is_kept_as_long_as_its_policy_says_or_thirty_days() {
         let mut spec = policy_spec();
-        assert_eq!(of_request(&over(5), Some(&spec)), Some(at(5 + 30 * 24 * 3600)));
-        assert_eq!(of_request(&over(5), None), Some(at(5 + 30 * 24 * 3600)));
+        assert_eq!(of_request(&over(5), Some(&spec), None), Some(at(5 + 30 * 24 * 3600)));
+        assert_eq!(of_request(&over(5), None, None), Some(at(5 + 30 * 24 * 3600)));
         spec.retention = Some(lasting("1h"));
-        assert_eq!(of_request(&over(5), Some(&spec)), Some(at(3605)));
+        assert_eq!(of_request(&over(5), Some(&spec), None), Some(at(3605)));
         spec.retention = Some(lasting("1d"));
         assert_eq!(
-            of_request(&over(5), Some(&spec)),
+            of_request(&over(5), Some(&spec), None),
             None,
             "what means nothing removes nothing"
         );
+    }
+
+    #[test]
+    fn what_is_still_to_be_reviewed_is_kept_as_long_as_its_grant_and_pushed_out_by_nothing() {
+        let spec = AccessPolicySpec {
+            retention: Some(lasting("1s")),
+            ..policy_spec()
+        };
+        let mut grant = bound().grant;
+        let end = grant::due(&grant, at(1800)).unwrap();
+        grant.status = Some(grant::ended(&grant, end, at(1800)));
+        let mut request = over(5);
+        let reviewed = |request: &mut AccessRequest, finding| {
+            let status = request.status.as_mut().unwrap();
+            condition::set(&mut status.conditions, finding, None, at(6));
+        };
+        reviewed(&mut request, Finding::no(condition::REVIEWED, "Awaited", "soon"));
+        let until = of_grant(&grant).unwrap();
+        assert_eq!(of_request(&request, Some(&spec), Some(&grant)), Some(until));
+        assert_eq!(
+            of_request(&request, Some(&spec), None),
+            Some(at(6)),
+            "its grant is gone"
+        );
+        grant.spec.retention = Some(lasting("1s"));
+        assert_eq!(
+            of_request(&request, None, Some(&grant)),
+            of_request(&request, None, None)
+        );
+        let most = i64::try_from(MOST_REQUESTS).unwrap();
+        let mut all: Vec<_> = (6..most + 7).map(over).collect();
+        all.push(request.clone());
+        let pushed_out = |all: &[AccessRequest]| -> Vec<_> {
+            let surplus = surplus("alice", all).into_iter();
+            surplus.map(|request| request.metadata.uid.clone().unwrap()).collect()
+        };
+        assert_eq!(pushed_out(&all), ["uid-00006"]);
+        reviewed(&mut request, Finding::yes(condition::REVIEWED, "Reviewed", "well"));
+        assert_eq!(of_request(&request, Some(&spec), Some(&grant)), Some(at(6)));
+        all.push(request);
+        all.remove(all.len() - 2);
+        assert_eq!(pushed_out(&all), ["uid-00005", "uid-00006"]);
     }
 
     #[test]
@@ -91,7 +152,7 @@ mod tests {
             ..policy_spec()
         };
         for request in [observed(), stepped(observed(), 0), approved(), sealed()].map(|observed| observed.request) {
-            assert_eq!(of_request(&request, Some(&spec)), None, "{request:?}");
+            assert_eq!(of_request(&request, Some(&spec), None), None, "{request:?}");
         }
         let mut grant = bound().grant;
         grant.spec.retention = Some(lasting("1s"));

@@ -9,7 +9,7 @@ use super::{grant, identity, retention};
 use crate::api::condition::{self, Finding};
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicySpec, AccessRequest, Decision, GoDuration,
-    GrantedReview, Review, Reviewers, Verdict, marks, time,
+    GrantedReview, RequestPhase, Review, Reviewers, Verdict, marks, time,
 };
 
 /// How soon access is to be reviewed when its policy doesn't say.
@@ -96,6 +96,12 @@ pub fn status(grant: &AccessGrant, request: Option<&AccessRequest>, now: DateTim
     let mut status = grant.status.clone()?;
     condition::get(&status.conditions, condition::REVIEWED)?;
     let request = request.filter(|request| request.metadata.uid.as_ref() == Some(&grant.spec.request.uid));
+    if request.is_some_and(was_never_granted) {
+        status
+            .conditions
+            .retain(|condition| condition.type_ != condition::REVIEWED);
+        return Some(status);
+    }
     let is_review = |word: &&Decision| word.verdict == Verdict::Review && counts(&grant.spec, word).is_ok();
     // What was said once stays said, whatever becomes of the request.
     if status.review.is_none() {
@@ -120,6 +126,12 @@ pub fn status(grant: &AccessGrant, request: Option<&AccessRequest>, now: DateTim
     };
     condition::set(&mut status.conditions, finding, grant.metadata.generation, now);
     Some(status)
+}
+
+/// Whether a request ended before it was sealed: then nothing was bound.
+fn was_never_granted(request: &AccessRequest) -> bool {
+    let status = request.status.as_ref();
+    status.is_some_and(|status| status.seal.is_none() && status.phase.is_some_and(RequestPhase::is_final))
 }
 
 /// When time alone makes it overdue.

@@ -242,6 +242,16 @@ impl Metrics {
         }
     }
 
+    /// Of the reviews that are to be done only those of grants that are there are left.
+    pub fn unreviewed_only(&self, is_there: impl Fn(&str) -> bool) {
+        let to_review = self.to_review.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<_> = to_review.keys().filter(|grant| !is_there(grant)).cloned().collect();
+        drop(to_review);
+        for grant in gone {
+            self.unreviewed(&grant, None);
+        }
+    }
+
     /// A reconcile failed.
     pub fn trouble(&self, controller: &'static str, kind: &'static str) {
         self.trouble.get_or_create(&Trouble { controller, kind }).inc();

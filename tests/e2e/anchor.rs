@@ -26,8 +26,8 @@ pub fn cases() -> Vec<Case> {
             case_58_an_anchor_deleted_by_hand_ends_what_hangs_on_it_at_once,
             case_58_the_operators_token_makes_no_job_that_runs_and_no_service_that_leads_anywhere;
         Older []: grants_hang_on_an_anchor_on_1_34_too;
+        Lent [OperatorProcess, AuditLog]: case_42_with_the_operator_gone_for_good_access_ends_within_the_grace;
         Alone [OperatorProcess, AuditLog]:
-            case_42_with_the_operator_gone_for_good_access_ends_within_the_grace,
             case_58_an_anchor_changed_while_its_guard_is_away_ends_its_grants,
             an_anchor_on_which_nothing_hangs_is_taken_away;
         Alone [OperatorProcess, ComponentControl]:

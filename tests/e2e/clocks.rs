@@ -14,7 +14,7 @@ use crate::world::{Case, cases};
 
 pub fn cases() -> Vec<Case> {
     cases![
-        Alone [OperatorProcess, WrongClock, AuditLog]:
+        Lent [OperatorProcess, WrongClock, AuditLog]:
             a_clock_that_is_ahead_or_behind_stops_granting_and_moves_no_end,
     ]
 }

@@ -63,8 +63,9 @@ fn main() -> ExitCode {
     let cases = [
         // What waits longest begins first.
         uninstall::cases(),
-        anchor::cases(),
         anchor_overdue::cases(),
+        simultaneous::cases(),
+        anchor::cases(),
         anchor_refused::cases(),
         boundary::cases(),
         break_glass::cases(),
@@ -94,7 +95,6 @@ fn main() -> ExitCode {
         replicas::cases(),
         retention::cases(),
         schedule::cases(),
-        simultaneous::cases(),
         tutorial::cases(),
     ];
     let trials: Vec<Trial> = cases.into_iter().flatten().map(world::Case::trial).collect();

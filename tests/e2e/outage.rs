@@ -18,8 +18,9 @@ use crate::world::{Case, cases};
 
 pub fn cases() -> Vec<Case> {
     cases![
+        Lent [OperatorProcess, ComponentControl, AuditLog]:
+            with_the_api_server_away_across_a_deadline_access_ends_as_it_comes_back;
         Alone [OperatorProcess, ComponentControl, AuditLog]:
-            with_the_api_server_away_across_a_deadline_access_ends_as_it_comes_back,
             paused_across_the_deadlines_of_two_hundred_grants_it_ends_them_together_as_it_goes_on,
     ]
 }

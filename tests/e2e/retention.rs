@@ -48,8 +48,8 @@ async fn what_has_ended_is_removed_when_it_was_kept_long_enough_and_what_lasts_s
         .unwrap()
         .spec;
     let removals = [
-        (denied.name_any(), retention::of_request(&denied, Some(&policy))),
-        (over.name_any(), retention::of_request(&over, Some(&policy))),
+        (denied.name_any(), retention::of_request(&denied, Some(&policy), None)),
+        (over.name_any(), retention::of_request(&over, Some(&policy), None)),
         (ended.name_any(), retention::of_grant(&ended)),
     ];
     for (name, kept_until) in removals {

@@ -24,6 +24,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 pub fn cases() -> Vec<Case> {
     cases![
+        Alone [OperatorProcess, AuditLog]:
+            case_42_with_the_operator_dead_three_hundred_grants_end_within_the_grace;
         Shipped []:
             case_35_sixteen_approvals_in_the_same_moment_all_count,
             case_36_approvals_too_many_make_one_grant_and_one_binding,
@@ -31,8 +33,6 @@ pub fn cases() -> Vec<Case> {
             case_38_two_hundred_requests_approved_together_hang_on_one_anchor;
         Shipped [AuditLog]: case_37_of_an_approval_and_a_denial_one_holds;
         Lent [OperatorProcess, AuditLog]: case_37_whatever_was_stored_before_the_operator_looks_a_no_wins;
-        Alone [OperatorProcess, AuditLog]:
-            case_42_with_the_operator_dead_three_hundred_grants_end_within_the_grace;
     ]
 }
 

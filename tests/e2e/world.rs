@@ -54,7 +54,8 @@ pub enum Setting {
     Older,
     /// As shipped, and one test at a time: each may change guards and take them away, and they are put back before the next.
     InTurn,
-    /// A cluster that no other test uses meanwhile, and another may afterwards: what is done to operators and their Lease is undone, all else stays.
+    /// A cluster that no other test uses meanwhile, and another may afterwards: what is done to operators and their Lease is undone; whatever else
+    /// a test stops it starts again.
     Lent,
     /// A cluster for a single test, which may break what it likes.
     Alone,

@@ -268,13 +268,15 @@ impl Instance {
         self.says(&self.alice, word).await;
     }
 
-    /// Carol looks at access that nobody approved, once it has ended, and its grant says so. Where none was given there is nothing to look at.
+    /// Carol looks at access that nobody approved, once it has ended, and its grant says so. Only where nothing was ever bound there may be nothing to look at.
     pub async fn is_reviewed(&self) {
         self.sees("an end", is_over).await;
         self.says(&self.carol, "review").await;
         self.awaits("its review", |pages| {
+            let bindings = pages.bindings.get(&self.id).into_iter().flatten();
+            let was_bound = bindings.into_iter().any(|binding| is_managed(&binding.object));
             let mut grants = living(&pages.grants, &self.id).into_iter();
-            grants.all(|grant| !is_to_be_reviewed(&grant.object))
+            grants.all(|grant| has_review(&grant.object) == Some(true) || !was_bound)
         })
         .await;
     }
@@ -286,7 +288,7 @@ impl Instance {
             let is_said_in_vain = match word {
                 "review" => self.history.look(|pages| {
                     let mut grants = living(&pages.grants, &self.id).into_iter();
-                    !grants.any(|grant| is_to_be_reviewed(&grant.object))
+                    !grants.any(|grant| has_review(&grant.object) == Some(false))
                 }),
                 _ => self.now().is_none_or(|request| is_over(&request)),
             };
@@ -538,10 +540,11 @@ fn is_over(request: &AccessRequest) -> bool {
     phase(request).is_some_and(RequestPhase::is_final)
 }
 
-fn is_to_be_reviewed(grant: &AccessGrant) -> bool {
+/// Whether an access was reviewed, if it is to be.
+fn has_review(grant: &AccessGrant) -> Option<bool> {
     let conditions = grant.status.iter().flat_map(|status| &status.conditions);
     let mut reviewed = conditions.filter(|condition| condition.type_ == condition::REVIEWED);
-    reviewed.any(|reviewed| reviewed.status != "True")
+    reviewed.next().map(|reviewed| reviewed.status == "True")
 }
 
 fn offer(request: &AccessRequest) -> Option<String> {

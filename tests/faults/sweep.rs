@@ -29,7 +29,7 @@ pub enum Extent {
 }
 
 /// So many fault points are tried where nothing else is said.
-pub const USUAL: Extent = Extent::Some(160);
+pub const USUAL: Extent = Extent::Some(120);
 /// Of ten of those so many are at calls that are shared.
 const SHARED_OF_TEN: usize = 2;
 /// One of so many takes longer than a call's time limit.

@@ -106,6 +106,15 @@ fn a_policy_for_the_whole_cluster_needs_no_namespaces_and_an_operator_that_may_b
     assert_eq!(reasons(&policy.spec, &[]), ["NothingMatches"]);
     policy.spec.cluster_wide = true;
     assert_eq!(reasons(&policy.spec, &[]), [""; 0]);
+    let kinds =
+        |policy: &mut crate::api::AccessPolicy, kind| policy.spec.roles.iter_mut().for_each(|role| role.kind = kind);
+    kinds(&mut policy, RoleKind::Role);
+    assert_eq!(
+        reasons(&policy.spec, &[]),
+        ["NothingMatches"],
+        "a Role has its namespace"
+    );
+    kinds(&mut policy, RoleKind::ClusterRole);
     let ready = |wide| {
         let status = status(&policy, &[], wide, at(5));
         let ready = condition::get(&status.conditions, condition::READY).unwrap().clone();

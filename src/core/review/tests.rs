@@ -219,13 +219,32 @@ fn a_review_of_what_was_not_given_counts_for_nothing() {
         reason: EndReason::Revoked,
         ..failed.clone()
     };
-    assert!(
-        told(&AccessGrant {
-            status: Some(grant::ended(&grant, revoked, at(5))),
-            ..grant.clone()
-        })
-        .is_some()
-    );
+    // What was bound in one place of two was given for a moment.
+    for why in [failed.clone(), revoked.clone()] {
+        let status = Some(grant::ended(&grant, why, at(5)));
+        assert!(
+            told(&AccessGrant {
+                status,
+                ..grant.clone()
+            })
+            .is_some()
+        );
+    }
+    // It was bound, and ended before anybody could say so.
+    grant.status = None;
+    let unsaid = grant::ended(&grant, revoked, at(5));
+    assert_eq!(reason(&unsaid.conditions), said_of("False", "Awaited"));
+    assert!(condition::is_true(&unsaid.conditions, condition::BREAK_GLASS));
+    // It wasn't: the request ended before its seal.
+    let ended = AccessGrant {
+        status: Some(unsaid),
+        ..grant.clone()
+    };
+    let mut unsealed = observed.request.clone();
+    let of_request = unsealed.status.as_mut().unwrap();
+    (of_request.seal, of_request.phase) = (None, Some(RequestPhase::Withdrawn));
+    let told = super::status(&ended, Some(&unsealed), at(6)).unwrap();
+    assert!(condition::get(&told.conditions, condition::REVIEWED).is_none());
     grant.status = Some(grant::ended(&grant, failed, at(5)));
     assert_eq!(super::status(&grant, Some(&observed.request), at(6)), None);
     grant.status = None;

@@ -26,7 +26,7 @@ fn by_grant() -> Value {
 fn its_own() -> Value {
     with_metadata(
         binding("curfew-new"),
-        json!({"labels": {"curfew.dev/grant-uid": "0d1e"}, "ownerReferences": [anchored()]}),
+        json!({"labels": {"curfew.dev/grant-uid": "new"}, "ownerReferences": [anchored()]}),
     )
 }
 
@@ -47,10 +47,13 @@ fn odd() -> Vec<(&'static str, Value, &'static str)> {
         "must have exactly one subject",
         "must have exactly one owner, an anchor's IPAddress or an AccessGrant",
     );
+    let name = "must be called curfew- and the uid on its label";
     let subjects = "the operator may bind one User (not system:) or one ServiceAccount";
     let places = "the operator may not bind in kube-* namespaces nor in its own";
     vec![
         ("/metadata/name", json!("new"), NAME),
+        ("/metadata/name", json!("curfew-another"), name),
+        ("/metadata/labels", json!({"curfew.dev/grant-uid": "another"}), name),
         ("/metadata/labels", Value::Null, label),
         ("/metadata/labels", json!({"curfew.dev/grant-uid": ""}), label),
         ("/metadata/namespace", json!("kube-system"), places),
