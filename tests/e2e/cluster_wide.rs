@@ -6,7 +6,7 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, creates, merge};
+use crate::scene::{Scene, creates, merge, readiness};
 use crate::tools::eventually;
 use crate::world::{Case, cases};
 
@@ -138,18 +138,12 @@ async fn in_the_whole_cluster_roles_plant_access_that_dont_in_a_namespace(scene:
     let mut policy = scene.wide_policy();
     policy["spec"]["roles"] = json!([{"kind": "ClusterRole", "name": "e2e-debugger"}]);
     let looked_at = scene.has_policy(&policy).await;
-    let ready = looked_at
-        .status
-        .unwrap()
-        .conditions
-        .into_iter()
-        .find(|condition| condition.type_ == "Ready")
-        .unwrap();
-    assert_eq!(
-        (ready.status.as_str(), ready.reason.as_str()),
-        ("False", "RolePlantsAccess")
+    let (reason, message) = readiness(&looked_at);
+    assert_eq!(reason, "RolePlantsAccess");
+    assert!(
+        message.contains("in the whole cluster") && message.contains("EntersPods"),
+        "{message}"
     );
-    assert!(ready.message.contains("EntersPods"), "{}", ready.message);
 }
 
 async fn a_cluster_role_binding_that_somebody_deletes_ends_its_grant(scene: Scene) {
@@ -181,17 +175,8 @@ async fn a_cluster_role_binding_that_no_grant_explains_is_swept(scene: Scene) {
 
 async fn where_the_chart_doesnt_say_so_nothing_is_given_in_the_whole_cluster(scene: Scene) {
     let looked_at = scene.has_policy(&scene.wide_policy()).await;
-    let ready = looked_at
-        .status
-        .unwrap()
-        .conditions
-        .into_iter()
-        .find(|condition| condition.type_ == "Ready")
-        .unwrap();
-    assert_eq!(
-        (ready.status.as_str(), ready.reason.as_str()),
-        ("False", "ClusterWideNotGrantable")
-    );
+    let (reason, message) = readiness(&looked_at);
+    assert_eq!(reason, "ClusterWideNotGrantable", "{message}");
     let mut request = scene.wide_request("wide", json!({}));
     request["spec"]["requester"] = scene.identity(&scene.alice).await;
     creates(&scene.alice, &request).await.unwrap();

@@ -90,7 +90,7 @@ fn undecided() -> Vec<(&'static str, Value, Value)> {
     // Access that nobody approved, and that is to be reviewed.
     let approver = Who::account("approver", &[]);
     let given = |name: &'static str, spec: Value, fields: Value| {
-        let mut status = json!({"phase": "Active", "seal": {"grant": "g", "uid": "u"}, "reviewers": {"users": ["bob", "alice", approver.name()], "groups": ["sre"]}});
+        let mut status = json!({"phase": "Active", "seal": {"grant": "g", "uid": "u"}, "reviewers": {"users": ["bob", "alice", approver.name()], "groups": ["sre", "audit"]}});
         merge(&mut status, fields);
         (name, spec, status)
     };

@@ -414,6 +414,10 @@ fn what_the_policy_demands() -> Vec<Attempt> {
             .refused("the policy wants approvals and reviews under a credential of your own"),
         speaks("with one it is content", &bob(), "direct", &own("Approve")).accepted(),
         speaks("a denial needs none", &secondhand, "direct", &indirect("Deny")).accepted(),
+        speaks("a revocation needs none", &secondhand, "direct", &indirect("Revoke")).accepted(),
+        attempt("what is no decision needs none", &secondhand)
+            .changes(&at("direct"), json!({"metadata": {"labels": {"x": "y"}}}))
+            .accepted(),
     ]
 }
 
@@ -443,6 +447,14 @@ fn for_a_service_account() -> Vec<Attempt> {
             _ => for_it.refused("you may impersonate the service account that asks, or create secrets with its tokens"),
         });
         all.push(speaks(told("denies it"), &who, "robots", &denies).accepted());
+        let revokes = record(&who, "Revoke", &["*/Group:sre"]);
+        all.push(speaks(told("revokes it"), &who, "robots", &revokes).accepted());
+        let label = json!({"metadata": {"labels": {"x": "y"}}});
+        all.push(
+            attempt(told("labels it"), &who)
+                .changes(&at("robots"), label)
+                .accepted(),
+        );
         all.push(speaks(told("approves for a person"), &who, "offered", &approves).accepted());
     }
     all

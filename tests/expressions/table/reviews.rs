@@ -16,6 +16,11 @@ pub fn attempts() -> Vec<Attempt> {
     all
 }
 
+/// Who reviews, and may neither deny nor revoke.
+fn heidi() -> Who {
+    Who::person("heidi", &["audit"])
+}
+
 fn reviews(told: impl Into<String>, who: &Who, name: &str, entry: &str) -> Open {
     let record = record(who, "Review", &[entry]);
     attempt(told, who).changes(&at(name), adding(name, &[record]))
@@ -28,6 +33,7 @@ fn who_may() -> Vec<Attempt> {
     for (who, entry) in [
         (bob(), "review/User:bob"),
         (carol(), "review/Group:sre"),
+        (heidi(), "review/Group:audit"),
         (robot, as_robot.as_str()),
     ] {
         for name in ["unreviewed", "unreviewed-over"] {
@@ -88,7 +94,7 @@ fn nobody_else_may() -> Vec<Attempt> {
 
 fn when() -> Vec<Attempt> {
     let mut all = vec![];
-    for name in ["offered", "sealed", "denied", "expired"] {
+    for name in ["fresh", "offered", "sealed", "denied", "expired"] {
         let told = format!("there is nothing to review: {name}");
         all.push(reviews(told, &bob(), name, "review/User:bob").refused("there is nothing to review"));
     }
@@ -138,11 +144,16 @@ fn as_words() -> Vec<Attempt> {
     let review =
         json!({"metadata": {"annotations": {"curfew.dev/decision": "review", "curfew.dev/comment": "it was needed"}}});
     let says = |told: &str, who: &Who, name: &str| attempt(told, who).changes(&at(name), review.clone());
+    let mut by_group = record(&heidi(), "Review", &["review/Group:audit"]);
+    by_group["comment"] = json!("it was needed");
     let mut stamped = record(&bob(), "Review", &["review/User:bob"]);
     stamped["comment"] = json!("it was needed");
     vec![
         says("a review is stamped", &bob(), "unreviewed", ).on(Stamping).becomes(vec![("/spec/decisions/0", stamped.clone())]),
         says("after the end too", &bob(), "unreviewed-over").on(Stamping).becomes(vec![("/spec/decisions/0", stamped)]),
+        says("by a group alone too", &heidi(), "unreviewed")
+            .on(Stamping)
+            .becomes(vec![("/spec/decisions/0", by_group)]),
         says("an outsider's review is refused", &mallory(), "unreviewed").refused("you are not among those who may review this request now. To see who is: kubectl get accessrequest unreviewed -n team -o yaml, status.reviewers"),
         says("there is nothing to review before access was given", &bob(), "offered").refused("there is nothing to review"),
         says("one's own access isn't reviewed", &alice(), "unreviewed").refused("you can't review your own request"),

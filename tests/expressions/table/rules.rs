@@ -63,22 +63,26 @@ fn what_is_asked() -> Vec<Attempt> {
                 .refused("each namespace is named once"),
         );
     }
-    all.extend(namespaces_of_a_policy());
-    all.push(
-        asks(
-            "no extension begins later".into(),
-            json!({"extends": "one", "startTime": "2030-01-01T00:00:00Z"}),
-        )
-        .refused("extends goes without startTime"),
-    );
+    all.extend(what_goes_together());
     all
 }
 
-fn namespaces_of_a_policy() -> Vec<Attempt> {
+fn what_goes_together() -> Vec<Attempt> {
     let together = "namespacesFromPolicy goes with policy, and without namespaces";
+    let alone = "clusterWide goes without namespaces and namespacesFromPolicy";
+    let later = "2030-01-01T00:00:00Z";
     let asks =
         |fields: Value| attempt(format!("somebody asks with {fields}"), &alice()).creates(request("new", fields));
     vec![
+        asks(json!({"extends": "one", "startTime": later})).refused("extends goes without startTime"),
+        asks(json!({"extends": "one"})).accepted(),
+        asks(json!({"startTime": later})).accepted(),
+        asks(json!({"clusterWide": true})).accepted(),
+        asks(json!({"clusterWide": true, "namespacesFromPolicy": false})).accepted(),
+        asks(json!({"clusterWide": false, "namespaces": ["a"]})).accepted(),
+        asks(json!({"clusterWide": true, "namespaces": ["a"]})).refused(alone),
+        asks(json!({"clusterWide": true, "namespacesFromPolicy": true, "policy": "one"})).refused(alone),
+        asks(json!({"clusterWide": false, "namespacesFromPolicy": true, "policy": "one"})).accepted(),
         asks(json!({"namespacesFromPolicy": true, "policy": "one"})).accepted(),
         asks(json!({"namespacesFromPolicy": true})).refused(together),
         asks(json!({"namespacesFromPolicy": true, "policy": "one", "namespaces": ["a"]})).refused(together),
@@ -126,7 +130,7 @@ fn nothing_changes() -> Vec<Attempt> {
         all.push(changes("filled", field, value));
     }
     all.push(changes("nobodys", "requester", &alice().identity()));
-    for name in ["filled", "bare", "nobodys"] {
+    for name in ["filled", "later", "bare", "nobodys"] {
         let told = format!("what isn't asked is free: {name}");
         all.push(
             attempt(told, &Who::admin())
@@ -177,16 +181,9 @@ fn decisions_are_added_alone() -> Vec<Attempt> {
 pub fn of_records() -> Vec<Attempt> {
     let mut all = policies();
     all.extend(chains());
-    for text in NO_DURATIONS {
-        let mut object = grant("new");
-        object["spec"]["duration"] = json!(text);
-        all.push(
-            attempt(format!("no grant is for {text}"), &Who::operator())
-                .creates(object)
-                .refused(DURATION),
-        );
-    }
+    all.extend(durations_of_grants());
     all.extend(words_or_none());
+    all.extend(somewhere());
     let edits = [
         json!({"duration": "8h"}),
         json!({"subject": {"name": "mallory"}}),
@@ -210,6 +207,61 @@ pub fn of_records() -> Vec<Attempt> {
             .accepted(),
     );
     all
+}
+
+fn durations_of_grants() -> Vec<Attempt> {
+    let makes = |told: String, fields: Value| {
+        let mut object = grant("new");
+        merge(&mut object["spec"], fields);
+        attempt(told, &Who::operator()).creates(object)
+    };
+    let places: [Place; 3] = [
+        ("duration", |text| json!({"duration": text})),
+        ("retention", |text| json!({"retention": text})),
+        (
+            "review.within",
+            |text| json!({"review": {"reviewers": {}, "within": text}}),
+        ),
+    ];
+    let mut all = vec![];
+    for (place, spec) in places {
+        let none = NO_DURATIONS.iter();
+        all.extend(none.map(|text| makes(format!("a grant's {place} is not {text}"), spec(text)).refused(DURATION)));
+        let some = DURATIONS.iter();
+        all.extend(some.map(|text| makes(format!("a grant's {place} may be {text}"), spec(text)).accepted()));
+    }
+    all
+}
+
+/// A grant is for namespaces, or for the whole cluster.
+fn somewhere() -> Vec<Attempt> {
+    let makes = |told: &str, fields: Value| {
+        let mut object = grant("new");
+        merge(&mut object["spec"], fields);
+        attempt(told, &Who::operator()).creates(object)
+    };
+    let why = "a grant is for namespaces, or for the whole cluster";
+    vec![
+        makes("a grant is for a namespace", json!({"clusterWide": false})).accepted(),
+        makes(
+            "a grant is for the whole cluster",
+            json!({"targets": null, "clusterWide": true}),
+        )
+        .accepted(),
+        makes(
+            "a grant for the whole cluster may say that it has no namespaces",
+            json!({"targets": [], "clusterWide": true}),
+        )
+        .accepted(),
+        makes("no grant is for nothing", json!({"targets": null})).refused(why),
+        makes("no grant is for no namespace", json!({"targets": []})).refused(why),
+        makes(
+            "no grant is for nothing, whatever it says",
+            json!({"targets": null, "clusterWide": false}),
+        )
+        .refused(why),
+        makes("no grant is for both", json!({"clusterWide": true})).refused(why),
+    ]
 }
 
 /// A grant rests on words, or its policy takes none.
