@@ -108,6 +108,11 @@ pub fn get<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition>
     conditions.iter().find(|condition| condition.type_ == kind)
 }
 
+/// Takes the condition of this type away.
+pub fn remove(conditions: &mut Vec<Condition>, kind: &str) {
+    conditions.retain(|condition| condition.type_ != kind);
+}
+
 /// Whether the condition of this type is True.
 pub fn is_true(conditions: &[Condition], kind: &str) -> bool {
     get(conditions, kind).is_some_and(|condition| condition.status == "True")

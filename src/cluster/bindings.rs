@@ -6,8 +6,7 @@ use kube::{Api, Client};
 
 use super::call::{CallError, find};
 
-/// The way to them. Cheap to clone.
-#[derive(Clone)]
+/// The way to them.
 pub struct Bindings(Client);
 
 impl Bindings {

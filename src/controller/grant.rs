@@ -106,19 +106,24 @@ async fn hold(grant: &AccessGrant, context: &Context) -> Result<Again, CallError
 
 /// Says whether an access that nobody approved was reviewed, before its end and after it. What the watches have shown is enough: nothing rests on it.
 async fn tell_of_review(grant: &AccessGrant, context: &Context) -> Result<Again, CallError> {
+    let Some(status) = reviewed(grant, context).filter(|_| context.leadership.leads()) else {
+        return Ok(Again::OnChange);
+    };
+    let wake = review::wake(&status, grant, context.now());
+    // It waits for no turn: meanwhile nobody would look whether the access is to end.
+    publish(context, grant, status).await?;
+    Ok(wake.map_or(Again::OnChange, |overdue| context.at(overdue)))
+}
+
+/// The grant's status with what is to be said of its review, if there is anything.
+fn reviewed(grant: &AccessGrant, context: &Context) -> Option<AccessGrantStatus> {
     let RequestReference {
         namespace,
         name,
         uid: _,
     } = &grant.spec.request;
-    let (request, now) = (context.known.request(namespace, name), context.now());
-    let Some(status) = review::status(grant, request.as_deref(), now).filter(|_| context.leadership.leads()) else {
-        return Ok(Again::OnChange);
-    };
-    let wake = review::wake(&status, grant, now);
-    // It waits for no turn: meanwhile nobody would look whether the access is to end.
-    publish(context, grant, status).await?;
-    Ok(wake.map_or(Again::OnChange, |overdue| context.at(overdue)))
+    let request = context.known.request(namespace, name);
+    review::status(grant, request.as_deref(), context.now())
 }
 
 /// Reads what the decision needs, side by side. Where the API server doesn't let it be read, what is `known` counts, once all was shown: a right that was
@@ -292,26 +297,16 @@ async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Again, 
         stuck = stuck.join("; "),
         "access is to end and its binding is still there"
     );
-    let status = reviewed(grant, ending(grant, why, &stuck.join("; "), now), context);
-    if let Err(error) = publish(context, grant, status).await {
-        tracing::warn!(%error, "the AccessGrant's status could not be written");
-    }
-    Ok(Again::After(retry_after(grant, now)))
-}
-
-/// The status with what is to be said of its review, while something keeps the access from ending.
-fn reviewed(grant: &AccessGrant, status: AccessGrantStatus, context: &Context) -> AccessGrantStatus {
-    let RequestReference {
-        namespace,
-        name,
-        uid: _,
-    } = &grant.spec.request;
+    let status = ending(grant, why, &stuck.join("; "), now);
     let stuck = AccessGrant {
         status: Some(status.clone()),
         ..grant.clone()
     };
-    let request = context.known.request(namespace, name);
-    review::status(&stuck, request.as_deref(), context.now()).unwrap_or(status)
+    let status = reviewed(&stuck, context).unwrap_or(status);
+    if let Err(error) = publish(context, grant, status).await {
+        tracing::warn!(%error, "the AccessGrant's status could not be written");
+    }
+    Ok(Again::After(retry_after(grant, now)))
 }
 
 /// Deletes the grant's binding in one place: the one that was recorded, or, where none was, what bears the grant's marks.

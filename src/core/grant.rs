@@ -495,14 +495,10 @@ pub fn ended(grant: &AccessGrant, why: Why, now: DateTime<Utc>) -> AccessGrantSt
     let mut find = |finding| condition::set(&mut status.conditions, finding, generation, now);
     find(Finding::no(condition::BOUND, "Ended", "every binding is gone"));
     find(Finding::yes(condition::ENDED, ended_reason(reason), message));
-    status
-        .conditions
-        .retain(|condition| condition.type_ != condition::OVERDUE);
+    condition::remove(&mut status.conditions, condition::OVERDUE);
     if reason == EndReason::BindFailed && status.bindings.is_empty() {
         // There is nothing to look at where nothing was given.
-        status
-            .conditions
-            .retain(|condition| condition.type_ != condition::REVIEWED);
+        condition::remove(&mut status.conditions, condition::REVIEWED);
     } else if condition::get(&status.conditions, condition::REVIEWED).is_none() {
         // It may have been bound, and ended before anybody could say so.
         for finding in unapproved(grant) {

@@ -27,9 +27,9 @@ pub fn of_request(
 }
 
 fn is_to_be_reviewed(request: &AccessRequest) -> bool {
-    let conditions = request.status.iter().flat_map(|status| &status.conditions);
-    let mut reviewed = conditions.filter(|condition| condition.type_ == condition::REVIEWED);
-    reviewed.any(|reviewed| reviewed.status != "True")
+    let status = request.status.as_ref();
+    let reviewed = status.and_then(|status| condition::get(&status.conditions, condition::REVIEWED));
+    reviewed.is_some_and(|reviewed| reviewed.status != "True")
 }
 
 /// When the record of an ended access is to be removed: so long after its end as its policy said when it was granted. `None`: it hasn't ended.

@@ -97,9 +97,7 @@ pub fn status(grant: &AccessGrant, request: Option<&AccessRequest>, now: DateTim
     condition::get(&status.conditions, condition::REVIEWED)?;
     let request = request.filter(|request| request.metadata.uid.as_ref() == Some(&grant.spec.request.uid));
     if request.is_some_and(was_never_granted) {
-        status
-            .conditions
-            .retain(|condition| condition.type_ != condition::REVIEWED);
+        condition::remove(&mut status.conditions, condition::REVIEWED);
         return Some(status);
     }
     let is_review = |word: &&Decision| word.verdict == Verdict::Review && counts(&grant.spec, word).is_ok();

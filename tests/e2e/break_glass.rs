@@ -62,6 +62,18 @@ impl Scene {
         self.grant_says(grant, reason).await
     }
 
+    /// Waits until an event of type Warning tells of this.
+    async fn is_warned_of(&self, reason: &str) {
+        let is_it =
+            |event: &Event| event.reason.as_deref() == Some(reason) && event.type_.as_deref() == Some("Warning");
+        eventually("an event warns of it", async || {
+            let events = self.of::<Event>(self.cluster().admin());
+            let all = events.list(&ListParams::default()).await.unwrap().items;
+            all.iter().any(is_it)
+        })
+        .await;
+    }
+
     async fn grant_says(&self, grant: &AccessGrant, reason: &str) -> String {
         let reviewed = |grant: &AccessGrant| {
             let conditions = &grant.status.as_ref()?.conditions;
@@ -106,13 +118,7 @@ async fn break_glass_gives_access_at_once_and_says_so_everywhere(scene: Scene) {
         "{}",
         said.message
     );
-    eventually("an event warns of it", async || {
-        let events = scene.of::<Event>(scene.cluster().admin());
-        let all = events.list(&ListParams::default()).await.unwrap().items;
-        all.iter()
-            .any(|event| event.reason.as_deref() == Some("NobodyApproved") && event.type_.as_deref() == Some("Warning"))
-    })
-    .await;
+    scene.is_warned_of("NobodyApproved").await;
     let listed = scene
         .kubectl(scene.cluster().admin(), &["get", "accessgrants"])
         .await
@@ -238,13 +244,7 @@ async fn access_that_nobody_reviewed_in_time_stands_out_until_somebody_does(scen
         message.contains("nobody reviewed it before") && message.ends_with("it still can be"),
         "{message}"
     );
-    eventually("an event warns of it", async || {
-        let events = scene.of::<Event>(scene.cluster().admin());
-        let all = events.list(&ListParams::default()).await.unwrap().items;
-        all.iter()
-            .any(|event| event.reason.as_deref() == Some("Overdue") && event.type_.as_deref() == Some("Warning"))
-    })
-    .await;
+    scene.is_warned_of("Overdue").await;
     scene.has_access().await;
     scene.said(&scene.bob, "now", "review").await;
     scene.review_is(&grant, "Reviewed").await;

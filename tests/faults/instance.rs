@@ -542,9 +542,8 @@ fn is_over(request: &AccessRequest) -> bool {
 
 /// Whether an access was reviewed, if it is to be.
 fn has_review(grant: &AccessGrant) -> Option<bool> {
-    let conditions = grant.status.iter().flat_map(|status| &status.conditions);
-    let mut reviewed = conditions.filter(|condition| condition.type_ == condition::REVIEWED);
-    reviewed.next().map(|reviewed| reviewed.status == "True")
+    let conditions = &grant.status.as_ref()?.conditions;
+    condition::get(conditions, condition::REVIEWED).map(|reviewed| reviewed.status == "True")
 }
 
 fn offer(request: &AccessRequest) -> Option<String> {

@@ -92,9 +92,7 @@ impl<'a> Draft<'a> {
             })
             .collect();
         if all.is_empty() {
-            self.status
-                .conditions
-                .retain(|condition| condition.type_ != condition::ESCALATED);
+            condition::remove(&mut self.status.conditions, condition::ESCALATED);
         } else {
             let each: Vec<_> = all
                 .iter()
