@@ -34,6 +34,7 @@ mod identity;
 mod kubectl;
 mod lease;
 mod limits;
+mod line;
 mod lost_rights;
 mod namespaces;
 mod outage;

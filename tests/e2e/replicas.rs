@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use curfew::api::{RequestPhase, time};
 use curfew::core::grant::{deadline, name as grant_name};
-use curfew_testbed::AuditEvent;
+use curfew_testbed::{AuditEvent, OperatorOptions};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use k8s_openapi::jiff::SignedDuration;
@@ -12,8 +12,9 @@ use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
+use crate::line::Line;
 use crate::scene::{Scene, merges};
-use crate::signs::leads;
+use crate::signs::{assert_on_time, leads, not_ready};
 use crate::tools::{eventually, watched};
 use crate::world::{Case, cases};
 
@@ -22,7 +23,8 @@ pub fn cases() -> Vec<Case> {
         Lent [OperatorProcess, AuditLog]:
             case_40_the_leader_killed_between_approval_and_binding_another_grants_and_grants_once,
             case_40_a_leader_paused_across_its_lease_grants_nothing_more_when_it_goes_on,
-            case_40_while_the_leader_is_paused_the_other_replica_ends_access_on_time;
+            case_40_while_the_leader_is_paused_the_other_replica_ends_access_on_time,
+            case_40_while_the_leader_is_cut_off_the_other_replica_grants_and_ends_access_on_time;
         Lent [OperatorProcess]:
             a_lease_that_a_stranger_holds_stops_granting_and_never_an_end,
             a_lease_that_can_no_longer_be_renewed_stops_granting_and_never_an_end,
@@ -128,6 +130,55 @@ async fn case_40_while_the_leader_is_paused_the_other_replica_ends_access_on_tim
     first.resume().unwrap();
     scene.request_in("revoked", RequestPhase::Revoked).await;
     scene.request_in("expires", RequestPhase::Expired).await;
+}
+
+async fn case_40_while_the_leader_is_cut_off_the_other_replica_grants_and_ends_access_on_time(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let installation = &scene.world.installation;
+    let line = Line::to(scene.cluster()).await;
+    let options = OperatorOptions::new(env!("CARGO_BIN_EXE_curfew"))
+        .arguments(["--namespace", installation.namespace()])
+        .server(line.server());
+    let far = installation.spawn_operator(options).await.unwrap();
+    let near = installation.operator().unwrap();
+    near.stop().await.unwrap();
+    eventually("the one at the end of the line grants", async || leads(&far).await).await;
+    near.start().await.unwrap();
+    let expires = scene
+        .granted(&scene.request_with("expires", json!({"duration": "8s"})))
+        .await;
+    for name in ["during", "after"] {
+        scene.asked(&scene.request(name)).await;
+    }
+    assert!(granting_writes(&scene).iter().all(|event| agent(event) == far.name()));
+
+    line.cut();
+    scene.said(&scene.bob, "during", "approve").await;
+    scene.grant_ended(&expires).await;
+    assert_on_time(&scene, &expires);
+    let lease = held_by(&scene, near.name()).await;
+    let taken = lease.spec.unwrap().acquire_time.unwrap().0;
+    scene.active("during").await;
+    assert!(!leads(&far).await, "it can't know that it still holds the Lease");
+    assert_eq!(not_ready(&far).await, "", "whoever restarts it doesn't mend the line");
+
+    line.mend();
+    eventually("it is heard of again", async || {
+        let log = scene.cluster().audit_log().unwrap();
+        log.iter()
+            .any(|event| agent(event) == far.name() && event.received > taken && event.code == 200)
+    })
+    .await;
+    scene.said(&scene.bob, "after", "approve").await;
+    scene.active("after").await;
+    let by_far: Vec<_> = granting_writes(&scene)
+        .into_iter()
+        .filter(|event| event.received >= taken && agent(event) == far.name())
+        .map(|event| format!("{} {} {}", event.verb, event.uri, event.code))
+        .collect();
+    assert!(by_far.is_empty(), "it granted after the other took over: {by_far:#?}");
+    assert_eq!(scene.bindings().await.len(), 2, "each was bound once");
+    assert_eq!((leads(&far).await, leads(near).await), (false, true));
 }
 
 async fn a_lease_that_a_stranger_holds_stops_granting_and_never_an_end(scene: Scene) {

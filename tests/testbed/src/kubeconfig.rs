@@ -78,7 +78,7 @@ pub(crate) fn changed(from: &Path, server: Option<&str>, token_file: Option<&Pat
     let text = fs::read(from).map_err(Error::file("read", from))?;
     let mut config: Value = serde_json::from_slice(&text).map_err(Error::parse("the kubeconfig".to_owned()))?;
     let changes = [
-        ("/clusters/0/cluster", server.map(|server| json!({"server": server}))),
+        ("/clusters/0/cluster/server", server.map(|server| json!(server))),
         ("/users/0/user", token_file.map(|file| json!({"tokenFile": file}))),
     ];
     for (place, change) in changes {
