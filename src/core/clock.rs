@@ -198,6 +198,21 @@ mod tests {
     }
 
     #[test]
+    fn of_several_servers_with_different_clocks_the_one_furthest_ahead_counts_and_it_is_told_of() {
+        let mut clock = ServerClock::default();
+        for (second, ahead) in [(0.0, 10.0), (1.0, 0.0), (2.0, 10.0), (3.0, -10.0), (4.0, 0.0)] {
+            clock.heard(time(second + ahead), at(second), at(second));
+            let now = clock.now(time(second), at(second));
+            assert!(
+                now >= time(second + 9.9) && now <= time(second + 11.1),
+                "at {second}: {now}"
+            );
+            let skew = clock.skew(time(second), at(second)).abs();
+            assert!(skew > TOLERANCE, "at {second}: {skew}");
+        }
+    }
+
+    #[test]
     fn what_was_heard_says_less_the_longer_ago_it_was_by_as_much_as_clocks_may_drift() {
         let (clock, later) = (heard(), 1000.0);
         let drifted = later / f64::from(DRIFT);

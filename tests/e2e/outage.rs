@@ -1,9 +1,11 @@
 //! The API server away, or the operator stopped, across deadlines: what is overdue ends as soon as they are back.
 
+use std::path::Path;
+
 use chrono::TimeDelta;
 use curfew::api::{AccessGrant, AccessRequest, EndReason, RequestPhase, time};
 use curfew::core::grant::deadline;
-use curfew_testbed::{AuditEvent, Component};
+use curfew_testbed::{AuditEvent, Cluster, Component};
 use futures::future::try_join_all;
 use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt;
@@ -11,7 +13,7 @@ use kube::api::ListParams;
 use serde_json::json;
 
 use crate::scene::Scene;
-use crate::signs::{after_deadline, deletion_of, leads, now, tries};
+use crate::signs::{after_deadline, binding_of, deletion_of, leads, now, tries};
 use crate::simultaneous::{all_that, ask_many, says};
 use crate::tools::eventually;
 use crate::world::{Case, cases};
@@ -22,6 +24,7 @@ pub fn cases() -> Vec<Case> {
             with_the_api_server_away_across_a_deadline_access_ends_as_it_comes_back;
         Alone [OperatorProcess, ComponentControl, AuditLog]:
             paused_across_the_deadlines_of_two_hundred_grants_it_ends_them_together_as_it_goes_on,
+            what_a_restored_backup_of_etcd_brings_back_ends_at_the_deadline_that_it_always_had;
     ]
 }
 
@@ -112,6 +115,75 @@ async fn paused_across_the_deadlines_of_two_hundred_grants_it_ends_them_together
             .iter()
             .all(|grant| after_deadline(grant, resumed) >= SignedDuration::ZERO)
     );
+}
+
+async fn what_a_restored_backup_of_etcd_brings_back_ends_at_the_deadline_that_it_always_had(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let revoked = scene.granted(&scene.request("revoked")).await;
+    let over = scene
+        .granted(&scene.request_with("over", json!({"duration": "30s"})))
+        .await;
+    let cluster = scene.cluster();
+    let (store, backup) = (cluster.data_dir().join("etcd"), cluster.data_dir().join("etcd-backup"));
+    without_etcd(cluster, || copied(&store, &backup)).await;
+    eventually("alice is heard again", async || {
+        scene.says(&scene.alice, "revoked", "revoke").await.succeeded()
+    })
+    .await;
+    scene.grant_ended(&revoked).await;
+    scene.grant_ended(&over).await;
+    scene.has_no_access().await;
+
+    let operator = scene.world.installation.operator().unwrap();
+    operator.stop().await.unwrap();
+    cluster.stop_component(Component::ControllerManager).unwrap();
+    without_etcd(cluster, || {
+        std::fs::remove_dir_all(&store).unwrap();
+        copied(&backup, &store);
+    })
+    .await;
+    assert_eq!(
+        scene.bindings().await.len(),
+        2,
+        "both are back, and nobody has ended anything"
+    );
+    operator.start().await.unwrap();
+
+    let left = scene.bindings().await;
+    let names: Vec<_> = left.iter().map(ResourceExt::name_any).collect();
+    assert_eq!(names, [binding_of(&revoked)], "when it is ready, what was due is gone");
+    let end = scene.grant_ended(&over).await.status.unwrap().end.unwrap();
+    assert_eq!(end.reason, EndReason::Expired);
+    let lasts = scene.active("revoked").await;
+    assert_eq!(
+        deadline(&lasts),
+        deadline(&revoked),
+        "that it was revoked since nobody knows"
+    );
+    cluster.start_component(Component::ControllerManager).await.unwrap();
+}
+
+/// Stops etcd, and whoever needs it, while something is done to what it has stored.
+async fn without_etcd(cluster: &Cluster, done: impl FnOnce()) {
+    cluster.stop_component(Component::ApiServer).unwrap();
+    cluster.stop_component(Component::Etcd).unwrap();
+    done();
+    cluster.start_component(Component::Etcd).await.unwrap();
+    cluster.start_component(Component::ApiServer).await.unwrap();
+}
+
+/// Copies a folder with all that is in it.
+fn copied(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let there = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copied(&entry.path(), &there);
+        } else {
+            std::fs::copy(entry.path(), there).unwrap();
+        }
+    }
 }
 
 /// Waits until a grant's deadline is over.
