@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use curfew::api::{AccessPolicy, AccessRequest, condition};
+use curfew::api::{AccessPolicy, AccessRequest, RequestPhase, condition};
 use kube::Api;
 use serde_json::json;
 
@@ -62,16 +62,44 @@ async fn each_example_is_applied_as_it_is_and_does_what_it_says(scene: Scene) {
             .unwrap()
     })
     .await;
-    let requests = examples("request");
-    assert!(requests.len() > 3, "{requests:?}");
-    for file in requests {
+    let requests = Api::<AccessRequest>::namespaced(admin.client().unwrap(), "team-a");
+    let offered = |request: Option<&AccessRequest>| {
+        request
+            .and_then(|request| request.status.as_ref())
+            .is_some_and(|status| status.offer.is_some())
+    };
+    let (extensions, others): (Vec<_>, Vec<_>) = examples("request")
+        .into_iter()
+        .partition(|file| std::fs::read_to_string(file).unwrap().contains("extends:"));
+    assert!(others.len() > 3 && !extensions.is_empty(), "{others:?} {extensions:?}");
+    for file in others {
         applied(&dana, &file).await;
-        let all = Api::<AccessRequest>::namespaced(admin.client().unwrap(), "team-a");
-        let offered = |request: Option<&AccessRequest>| {
-            request
-                .and_then(|request| request.status.as_ref())
-                .is_some_and(|status| status.offer.is_some())
-        };
-        watched(all, &name(&file), "an offer, or access", offered).await;
+        watched(requests.clone(), &name(&file), "an offer, or access", offered).await;
+    }
+
+    let sam = scene.cluster().user("sam").group("sre").build().await.unwrap();
+    let approves = [
+        "annotate",
+        "accessrequest/look-at-pods",
+        "-n",
+        "team-a",
+        "curfew.dev/decision=approve",
+    ];
+    sam.kubectl(approves)
+        .await
+        .unwrap()
+        .ok()
+        .unwrap_or_else(|error| panic!("{error}"));
+    let active = |request: Option<&AccessRequest>| {
+        let status = request.and_then(|request| request.status.as_ref());
+        status.is_some_and(|status| status.phase == Some(RequestPhase::Active))
+    };
+    let active = watched(requests.clone(), "look-at-pods", "access", active).await;
+    let grant = active.unwrap().status.unwrap().grant.unwrap();
+    for file in extensions {
+        let filled_in = std::fs::read_to_string(&file).unwrap().replace("GRANT", &grant);
+        let answer = dana.kubectl_stdin(["apply", "-f", "-"], &filled_in).await.unwrap();
+        answer.ok().unwrap_or_else(|error| panic!("{error}"));
+        watched(requests.clone(), &name(&file), "an offer", offered).await;
     }
 }

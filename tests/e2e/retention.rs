@@ -3,10 +3,12 @@
 use curfew::api::{AccessGrant, AccessRequest, RequestPhase, time};
 use curfew::core::retention;
 use curfew_testbed::AuditEvent;
+use futures::{StreamExt, TryStreamExt, stream};
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::scene::Scene;
+use crate::scene::{Scene, creates};
+use crate::simultaneous::{AT_ONCE, all_that, ask_many, says};
 use crate::tools::watched;
 use crate::world::{Case, cases};
 
@@ -15,6 +17,7 @@ pub fn cases() -> Vec<Case> {
         Shipped [AuditLog]: what_has_ended_is_removed_when_it_was_kept_long_enough_and_what_lasts_stays;
         Shipped []:
             what_is_kept_for_days_is_removed_when_its_policy_says_sooner,
+            of_a_requesters_ended_requests_five_hundred_are_kept_and_those_are_the_latest,
             a_stolen_operator_token_removes_nothing_that_has_not_ended;
     ]
 }
@@ -69,6 +72,55 @@ async fn what_is_kept_for_days_is_removed_when_its_policy_says_sooner(scene: Sce
     scene.request_in("denied", RequestPhase::Denied).await;
     scene.has_policy(&scene.policy_with(json!({"retention": "1s"}))).await;
     request_is_gone(&scene, "denied").await;
+}
+
+async fn of_a_requesters_ended_requests_five_hundred_are_kept_and_those_are_the_latest(scene: Scene) {
+    const EARLIER: usize = 2;
+    let team = json!({"requesters": {"users": [scene.alice.name(), scene.bob.name()]}});
+    scene.has_policy(&scene.policy_with(team)).await;
+    let of_another = scene.binding(
+        "another",
+        ("ClusterRole", "curfew-requester"),
+        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": scene.bob.name()}),
+    );
+    creates(scene.cluster().admin(), &of_another).await.unwrap();
+    scene.asks(&scene.bob, &scene.request("of-another")).await.ok().unwrap();
+    scene
+        .request_that("of-another", "an offer", |request| {
+            request.status.as_ref().is_some_and(|status| status.offer.is_some())
+        })
+        .await;
+    scene.said(&scene.bob, "of-another", "revoke").await;
+    let grant = scene.granted(&scene.request("lasts")).await;
+    let withdrawn = |request: &AccessRequest| {
+        request
+            .status
+            .as_ref()
+            .is_some_and(|status| status.phase == Some(RequestPhase::Withdrawn))
+    };
+    scene.request_in("of-another", RequestPhase::Withdrawn).await;
+    for earlier in 0..EARLIER {
+        let name = format!("earlier-{earlier}");
+        scene.asked(&scene.request(&name)).await;
+        scene.said(&scene.alice, &name, "revoke").await;
+        scene.request_in(&name, RequestPhase::Withdrawn).await;
+    }
+
+    let names = ask_many(&scene, retention::MOST_REQUESTS, json!({})).await;
+    let alice = scene.of::<AccessRequest>(&scene.alice);
+    let withdrawing = names.iter().map(|name| says(&alice, name, "revoke"));
+    stream::iter(withdrawing)
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<Vec<_>>()
+        .await
+        .unwrap();
+    for earlier in 0..EARLIER {
+        request_is_gone(&scene, &format!("earlier-{earlier}")).await;
+    }
+    let kept = all_that(&scene, retention::MOST_REQUESTS + 1, "withdrawn", withdrawn).await;
+    assert!(names.iter().all(|name| kept.contains_key(name)) && kept.contains_key("of-another"));
+    scene.has_access().await;
+    assert_eq!(scene.grants().get(&grant.name_any()).await.unwrap().spec, grant.spec);
 }
 
 async fn a_stolen_operator_token_removes_nothing_that_has_not_ended(scene: Scene) {

@@ -18,7 +18,7 @@ use crate::tools::{eventually_within, watched};
 use crate::world::{Case, cases};
 
 /// So many calls of one test are under way at once.
-const AT_ONCE: usize = 24;
+pub const AT_ONCE: usize = 24;
 /// How long many requests together may take.
 const LIMIT: Duration = Duration::from_secs(120);
 
