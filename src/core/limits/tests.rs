@@ -90,6 +90,34 @@ fn a_request_beyond_those_that_wait_is_offered_when_one_of_them_no_longer_does()
 }
 
 #[test]
+fn who_waits_is_told_for_how_many_and_for_which_of_them_a_few() {
+    for (number, told) in [
+        (
+            1,
+            "you have 1 request undecided under the policy \"standard\", which takes 1 at a time (team-a/look-0)",
+        ),
+        (
+            3,
+            "you have 3 requests undecided under the policy \"standard\", which takes 1 at a time (team-a/look-0, team-a/look-1, team-a/look-2)",
+        ),
+        (4, "(team-a/look-0, team-a/look-1, team-a/look-2 and others)"),
+    ] {
+        let waiting: Vec<_> = (0..number)
+            .map(|number| another(&format!("look-{number}"), -10))
+            .collect();
+        let blocked = published(&with_others(under_limits(Some(1), None), &waiting, &[]), 5);
+        let message = blocked.message.unwrap();
+        assert!(message.contains(told), "{message}");
+    }
+}
+
+#[test]
+fn others_are_looked_for_only_where_a_policy_limits_them() {
+    assert!(!Others::matter(&policy("standard")));
+    assert!(Others::matter(&limited(Some(1), None)));
+}
+
+#[test]
 fn a_request_never_waits_for_itself() {
     let observed = stepped(under_limits(Some(1), Some(1)), 1);
     let itself = observed.request.clone();

@@ -588,6 +588,7 @@ fn is_sealed_with(anchor: Option<GrantAnchor>, policy: Option<DeadMansSwitch>) -
     let digest = offer(&offered);
     let mut approved = said(offered, &[approve("bob", &digest)]);
     let mut grant = granted(&approved, 2);
+    grant.spec.no_anchor = anchor.is_none().then(|| "no cluster IP is left".to_owned());
     grant.spec.anchor = anchor;
     approved.grant = Some(grant);
     published(&approved, 3).seal.is_some()

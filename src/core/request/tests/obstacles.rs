@@ -152,3 +152,19 @@ fn what_is_blocked_ends_too() {
     assert_eq!(wake(&blocked, 5), Some(at(86_400)));
     assert_eq!(ended(&blocked, 86_400), (RequestPhase::Expired, "NotDecided".into()));
 }
+
+#[test]
+fn what_is_blocked_before_its_first_offer_waits_as_long_as_the_policy_says_that_it_names() {
+    let waiting = |name: &str, ttl: &str| {
+        let mut policy = policy(name);
+        policy.spec.request_ttl = Some(lasting(ttl));
+        policy
+    };
+    for (named, seconds) in [(Some("brief"), 600), (Some("patient"), 72 * 3600), (None, 86_400)] {
+        let mut observed = observed();
+        observed.policies = vec![waiting("patient", "72h"), waiting("brief", "10m")];
+        observed.request.spec.policy = named.map(str::to_owned);
+        observed.targets.clear();
+        assert_eq!(wake(&observed, 5), Some(at(seconds)), "{named:?}");
+    }
+}
