@@ -62,13 +62,24 @@ fn looking_again_changes_nothing_while_nothing_happens() {
 
 #[test]
 fn a_long_list_of_approvers_leaves_the_message_readable() {
-    let mut observed = observed();
-    let names: Vec<_> = (0..64).map(|index| format!("approver-{index}")).collect();
-    observed.policies[0].spec.approval.as_mut().unwrap().stages[0]
-        .approvers
-        .users = names;
-    let message = published(&observed, 1).message.unwrap();
-    assert!(message.contains("and 60 more") && message.len() < 400, "{message}");
+    let message = |number: usize| {
+        let mut observed = observed();
+        let names: Vec<_> = (0..number).map(|index| format!("approver-{index}")).collect();
+        let stages = &mut observed.policies[0].spec.approval.as_mut().unwrap().stages;
+        stages[0].approvers = crate::api::People {
+            users: names,
+            ..crate::api::People::default()
+        };
+        published(&observed, 1).message.unwrap()
+    };
+    for (number, more) in [(5, None), (6, Some("and 1 more")), (64, Some("and 59 more"))] {
+        let message = message(number);
+        assert_eq!(message.contains("more"), more.is_some(), "{message}");
+        assert!(
+            more.is_none_or(|more| message.contains(more)) && message.len() < 400,
+            "{message}"
+        );
+    }
 }
 
 #[test]

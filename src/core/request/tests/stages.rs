@@ -1,6 +1,7 @@
 //! Stages that wait: until they escalate, or end the request.
 
 use super::*;
+use crate::api::{AccessRequestStatus, Stage};
 
 /// A request whose one stage may wait for a minute, offered at this moment.
 fn timing_out(seconds: i64) -> Observed {
@@ -53,13 +54,79 @@ fn before_the_guards_were_seen_no_stage_times_out_but_the_request_ends_in_its_ti
     assert_eq!(ended(&unseen, 600), (RequestPhase::Expired, "NotDecided".into()));
 }
 
-#[test]
-fn what_was_in_the_way_for_a_moment_begins_no_stage_anew() {
+/// A request whose one stage was open to eve too a minute after it was offered.
+fn escalated() -> Observed {
     let mut escalating = observed();
     let stage = &mut escalating.policies[0].spec.approval.as_mut().unwrap().stages[0];
     stage.timeout = Some(lasting("1m"));
     stage.escalate_to = Some(users(&["eve"]));
-    let escalated = stepped(stepped(escalating, 1), 61);
+    stepped(stepped(escalating, 1), 61)
+}
+
+#[test]
+fn an_escalation_of_a_stage_that_is_no_more_is_told_no_more() {
+    let mut other = escalated();
+    let told = |status: &AccessRequestStatus| status.timeline.as_ref().map(|timeline| timeline.escalations.len());
+    assert_eq!(told(other.request.status.as_ref().unwrap()), Some(1));
+    let stage = &mut other.policies[0].spec.approval.as_mut().unwrap().stages[0];
+    (stage.timeout, stage.escalate_to) = (None, None);
+    let now = published(&other, 70);
+    assert_eq!(told(&now), Some(0));
+    assert_eq!(condition::get(&now.conditions, condition::ESCALATED), None);
+}
+
+#[test]
+fn what_was_never_offered_has_no_timeline_to_tell() {
+    let mut blocked = observed();
+    blocked.role = None;
+    assert_eq!(published(&blocked, 1).timeline, None);
+}
+
+#[test]
+fn who_waits_for_the_second_stage_is_told_of_no_new_offer_and_of_a_new_one_when_there_is() {
+    let mut chain = observed();
+    let stages = &mut chain.policies[0].spec.approval.as_mut().unwrap().stages;
+    stages.push(Stage {
+        name: "second".into(),
+        approvers: users(&["carol", "eve"]),
+        ..Stage::default()
+    });
+    let digest = offer(&chain);
+    let once = said(stepped(chain, 1), &[approve("bob", &digest)]);
+    let message = published(&once, 2).message.unwrap();
+    assert!(
+        message.starts_with("waits for 1 approval in stage \"second\""),
+        "{message}"
+    );
+    let mut anew = stepped(once, 2);
+    anew.role.as_mut().unwrap().rules.push(rule("", &["secrets"], &["get"]));
+    let message = published(&anew, 3).message.unwrap();
+    assert!(message.starts_with("the offer is a new one"), "{message}");
+}
+
+#[test]
+fn who_could_free_somebody_for_the_stage_that_waits_is_told() {
+    let mut chain = observed();
+    let approval = chain.policies[0].spec.approval.as_mut().unwrap();
+    let stage = |name: &str, names: &[&str]| Stage {
+        name: name.into(),
+        approvers: users(names),
+        ..Stage::default()
+    };
+    approval.stages = vec![stage("lead", &["bob", "carol"]), stage("security", &["bob"])];
+    let digest = offer(&chain);
+    let once = said(stepped(chain, 1), &[approve("bob", &digest)]);
+    let message = published(&once, 2).message.unwrap();
+    assert!(
+        message.contains("1 approval in stage \"security\"")
+            && message.contains("another approval in \"lead\" would free one"),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_was_in_the_way_for_a_moment_begins_no_stage_anew() {
+    let escalated = escalated();
     let digest = offer(&escalated);
     assert!(escalated.request.status.as_ref().unwrap().open[0].escalated.is_some());
     let mut blocked = escalated.clone();

@@ -34,6 +34,10 @@ fn case_05_what_was_approved_before_its_start_waits_for_it_and_ends_as_long_afte
         prepares(&waiting.request, at(3_580)),
         Some((at(3_600), at(3_600 + 1_800)))
     );
+    assert_eq!(prepares(&waiting.request, at(3_600)), None, "it begins now");
+    let mut unapproved = waiting.request.clone();
+    unapproved.status.as_mut().unwrap().phase = Some(RequestPhase::Pending);
+    assert_eq!(prepares(&unapproved, at(3_580)), None);
     let Plan::Grant { spec, .. } = decide(&waiting, at(3_600)) else {
         panic!("it is granted at its start")
     };

@@ -16,6 +16,26 @@ fn a_request_asks_for_its_own_namespace_unless_it_names_one() {
     assert_eq!(asked(&asking_for(&["team-b"]).request), named(&["team-b"]));
 }
 
+#[test]
+fn what_becomes_of_a_namespace_matters_to_those_who_may_get_access_there_and_a_role_is_looked_for_in_the_first() {
+    let (several, of_policy) = (named(&["team-a", "team-b"]), Asked::OfPolicy("standard".into()));
+    for (asked, matters) in [
+        (&several, [true, true, false]),
+        (&of_policy, [true; 3]),
+        (&Asked::Cluster, [false; 3]),
+    ] {
+        assert_eq!(
+            ["team-a", "team-b", "team-c"].map(|name| asked.may_include(name)),
+            matters,
+            "{asked:?}"
+        );
+    }
+    assert_eq!(
+        [several.first(), of_policy.first(), Asked::Cluster.first()],
+        ["team-a", "", ""]
+    );
+}
+
 /// A request for these namespaces, which are there and in the policy.
 fn asking_for(names: &[&str]) -> Observed {
     let mut observed = observed();
