@@ -1,19 +1,27 @@
 //! Removes what has ended once it was kept for as long as its policy says. Only the replica that grants does, and only while nothing stops it from granting:
 //! whoever isn't sure what time it is removes no evidence.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{DeleteParams, Preconditions};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::Context;
 use super::rounds::Again;
+use super::{Context, RETRY};
 use crate::api::{AccessGrant, AccessRequest};
 use crate::cluster::call::CallError;
 use crate::core::retention;
+
+/// So many that end together are looked at together.
+const TOGETHER: usize = 256;
+/// So many are removed at once: there are other things to tell meanwhile.
+const AT_ONCE: usize = 4;
 
 /// Keeps an ended request, or removes it.
 pub async fn request(request: &AccessRequest, context: &Context) -> Result<Again, CallError> {
@@ -34,19 +42,38 @@ pub async fn grant(grant: &AccessGrant, context: &Context) -> Result<Again, Call
     keep(grants, grant, retention::of_grant(grant), context).await
 }
 
-/// Removes what the requester of a request that has just ended has too many of.
-pub async fn no_surplus(ended: &AccessRequest, context: &Context) -> Result<(), CallError> {
-    let Some(requester) = ended.username() else {
-        return Ok(());
-    };
+/// Removes what requesters have too many of, whenever requests of theirs have `ended`. Not in the look at any of them: that has others to look after.
+pub async fn no_surplus(mut ended: UnboundedReceiver<String>, context: Arc<Context>) -> &'static str {
+    let mut requesters = vec![];
+    while ended.recv_many(&mut requesters, TOGETHER).await > 0 {
+        // Of however many that ended together, once.
+        let each: BTreeSet<String> = requesters.drain(..).collect();
+        for requester in each {
+            if let Err(error) = no_surplus_of(&requester, &context).await
+                && !error.is_not_leading()
+            {
+                tracing::warn!(%error, "what is kept too many of is left for now");
+                tokio::time::sleep(RETRY).await;
+                let _ = context.ended.send(requester);
+            }
+        }
+    }
+    "surplus"
+}
+
+async fn no_surplus_of(requester: &str, context: &Context) -> Result<(), CallError> {
     let known = context.known.requests.state().into_iter();
     let known: Vec<_> = known
         .map(|request| context.known.written_requests.of(request))
         .collect();
-    for surplus in retention::surplus(requester, known.iter().map(Arc::as_ref)) {
-        remove(requests(surplus, context), surplus, context).await?;
-    }
-    Ok(())
+    let surplus: Vec<AccessRequest> = retention::surplus(requester, known.iter().map(Arc::as_ref))
+        .into_iter()
+        .cloned()
+        .collect();
+    let removals = surplus
+        .into_iter()
+        .map(async |surplus: AccessRequest| remove(requests(&surplus, context), &surplus, context).await);
+    stream::iter(removals).buffered(AT_ONCE).try_collect().await
 }
 
 fn requests(request: &AccessRequest, context: &Context) -> Api<AccessRequest> {

@@ -14,6 +14,7 @@ mod request;
 mod rounds;
 mod sweep;
 mod trigger;
+mod turns;
 pub mod uninstall;
 mod watch;
 mod watches;
@@ -30,7 +31,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
-use tokio::sync::Mutex;
+use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -39,6 +40,7 @@ use self::known::Known;
 use self::overdue::{Overdue, sweep_of_the_start};
 use self::rounds::{Again, rounds};
 use self::trigger::Desks;
+use self::turns::Turns;
 use self::watch::{Kind, Watch};
 use self::watches::{Queues, Watches};
 use crate::api::AccessGrant;
@@ -78,8 +80,9 @@ pub struct Context {
     leadership: Arc<Leadership>,
     uninstalling: bool,
     guards: Arc<Guards>,
-    /// Held by whoever counts what a requester has and adds to it.
-    counting: Mutex<()>,
+    turns: Turns,
+    /// Whose ended requests may be too many.
+    ended: UnboundedSender<String>,
     overdue: Overdue,
     desks: Arc<Desks>,
 }
@@ -133,6 +136,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
     let (desks, queues) = watches.desks(home.clone());
     let precedence = Arc::new(Precedence::default());
     let guards = Arc::new(Guards::new(client.clone(), Arc::clone(&brakes), clock.clone()));
+    let (ended, surplus) = mpsc::unbounded_channel();
     let context = Arc::new(Context {
         announcer: Announcer::new(client.clone(), Arc::clone(&precedence)),
         reads: Reads::new(client.clone()),
@@ -143,7 +147,8 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         leadership: Arc::clone(&leadership),
         uninstalling,
         guards: Arc::clone(&guards),
-        counting: Mutex::default(),
+        turns: Turns::default(),
+        ended,
         overdue: Overdue::default(),
         desks: Arc::clone(&desks),
         client,
@@ -159,6 +164,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         released(brakes, guards, Arc::clone(&desks)).boxed(),
         leading(leadership.beginnings(), Arc::clone(&desks)).boxed(),
         leaps(context.clock.clone(), move || desks.all()).boxed(),
+        keep::no_surplus(surplus, Arc::clone(&context)).boxed(),
         election.run().boxed(),
         sweep_of_the_start(Arc::clone(&context), || health.swept()).boxed(),
     ];

@@ -11,11 +11,11 @@ use futures::future::{OptionFuture, try_join_all};
 use kube::api::PostParams;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
-use tokio::sync::MutexGuard;
 
 use super::give::{Hung, create, hung};
 use super::keep;
 use super::rounds::Again;
+use super::turns::Turn;
 use super::{Context, RETRY};
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, AccessRequestStatus, RequestPhase, Seal};
 use crate::cluster::anchor::AGAIN;
@@ -53,8 +53,9 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
         }
         Glance::Wanting { is_to_give } => is_to_give,
     };
-    let first = context.precedence.giving().await;
-    let (mut observed, mut plan, turn) = decided_afresh(&request, is_to_give, &context).await?;
+    let turn = turn(&request, is_to_give, &context).await;
+    let _first = context.precedence.giving().await;
+    let (mut observed, mut plan, turn) = decided_afresh(&request, is_to_give, turn, &context).await?;
     // No watch tells that an anchor can be had again.
     let mut again = None;
     if let Plan::Grant { spec, dead_mans_switch } = plan {
@@ -84,9 +85,10 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
             }
             publish(&context, &observed.request, *status).await?;
             if ends {
-                // A removal waits for what goes first, which this no longer is.
-                drop((first, turn));
-                keep::no_surplus(&observed.request, &context).await?;
+                // Nobody is left to be told if the controllers have ended.
+                let _ = context
+                    .ended
+                    .send(observed.request.username().unwrap_or_default().to_owned());
             }
             let wake = [wake, again].into_iter().flatten().min();
             Ok(wake.map_or(Again::OnChange, |moment| context.at(moment)))
@@ -125,22 +127,41 @@ async fn prepare(request: &AccessRequest, context: &Context) {
     }
 }
 
+/// Where a requester may have only so much, what they have is counted and added to by one look after another. Who waits for that holds up nobody else.
+async fn turn(request: &AccessRequest, is_to_give: bool, context: &Context) -> Option<Turn> {
+    let is_limited = || {
+        context
+            .known
+            .policies
+            .state()
+            .iter()
+            .any(|policy| Others::matter(policy))
+    };
+    let requester = request.username().unwrap_or_default();
+    OptionFuture::from((is_to_give && is_limited()).then(|| context.turns.of(requester))).await
+}
+
 /// What is to be done by what was read afresh, and all that it rests on. The guards are read after the request's words were written: whichever word was
 /// written while a guard was away, this guard is another one by now.
-async fn decided_afresh<'a>(
+async fn decided_afresh(
     request: &AccessRequest,
     is_to_give: bool,
-    context: &'a Context,
-) -> Result<(Observed, Plan, Option<MutexGuard<'a, ()>>), CallError> {
+    turn: Option<Turn>,
+    context: &Context,
+) -> Result<(Observed, Plan, Option<Turn>), CallError> {
     let guards = OptionFuture::from(is_to_give.then(|| context.guards.afresh()));
     let (mut observed, guards) = futures::try_join!(observe(request, context), guards.map(Option::transpose))?;
     let plan = decide(&observed, context.now());
     if !gives(&plan, &observed) {
         return Ok((observed, plan, None));
     }
-    // Where a requester may have only so much, what they have is counted and added to by one after another.
-    let is_limited = observed.policies.iter().any(Others::matter);
-    let turn = OptionFuture::from(is_limited.then(|| context.counting.lock())).await;
+    let turn = match turn {
+        // What is known had no limits yet.
+        None if observed.policies.iter().any(Others::matter) => {
+            Some(context.turns.of(request.username().unwrap_or_default()).await)
+        }
+        turn => turn,
+    };
     if turn.is_some() {
         observed.others.active = others_active(request, context).await?;
     }
