@@ -489,6 +489,7 @@ async fn a_cluster_admin_writes_neither_status_nor_grants(scene: Scene) {
 fn its_binding(scene: &Scene) -> Value {
     let mut binding = scene.binding("curfew-0d1e", ("Role", "reader"), person(scene.alice.name()));
     binding["metadata"]["labels"] = json!({"curfew.dev/grant-uid": "0d1e"});
+    binding["metadata"]["finalizers"] = json!([]);
     binding["metadata"]["ownerReferences"] =
         json!([{"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant", "name": "g", "uid": "0d1e"}]);
     binding
@@ -549,6 +550,7 @@ async fn a_stolen_operator_token_makes_bindings_of_one_shape_only(scene: Scene) 
         ("/subjects", json!(null), one_subject),
         ("/metadata/labels", json!(null), label),
         ("/metadata/labels", json!({"curfew.dev/grant-uid": ""}), label),
+        ("/metadata/finalizers", json!(["example.com/held"]), "must have no finalizer"),
         ("/metadata/ownerReferences", json!([]), one_owner),
         ("/metadata/ownerReferences", json!([owner, second]), one_owner),
         ("/metadata/ownerReferences", of_kind("Namespace", "v1"), one_owner),

@@ -26,7 +26,7 @@ fn by_grant() -> Value {
 fn its_own() -> Value {
     with_metadata(
         binding("curfew-new"),
-        json!({"labels": {"curfew.dev/grant-uid": "new"}, "ownerReferences": [anchored()]}),
+        json!({"labels": {"curfew.dev/grant-uid": "new"}, "ownerReferences": [anchored()], "finalizers": []}),
     )
 }
 
@@ -51,6 +51,11 @@ fn odd() -> Vec<(&'static str, Value, &'static str)> {
     let subjects = "the operator may bind one User (not system:) or one ServiceAccount";
     let places = "the operator may not bind in kube-* namespaces nor in its own";
     vec![
+        (
+            "/metadata/finalizers",
+            json!(["example.com/held"]),
+            "must have no finalizer",
+        ),
         ("/metadata/name", json!("new"), NAME),
         ("/metadata/name", json!("curfew-another"), name),
         ("/metadata/labels", json!({"curfew.dev/grant-uid": "another"}), name),
@@ -112,6 +117,7 @@ fn what_it_makes() -> Vec<Attempt> {
         ("/subjects", json!([account(TEAM)])),
         ("/metadata/ownerReferences", json!([anchored()])),
         ("/metadata/ownerReferences", json!([by_grant()])),
+        ("/metadata/finalizers", Value::Null),
     ];
     let mut all: Vec<Attempt> = fine
         .iter()
