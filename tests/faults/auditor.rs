@@ -29,14 +29,18 @@ pub struct Subject {
     /// So many approvals are needed, and these may give them.
     pub approvals: usize,
     pub approvers: &'static [&'static str],
-    pub requester: &'static str,
+    pub requester: String,
     pub role: (&'static str, String),
     /// By how much more than the margin the fault may delay an end.
     pub may_delay: Duration,
     /// In so many namespaces it is asked for.
     pub namespaces: usize,
+    /// Whether no two accesses may be there at once.
+    pub one_at_a_time: bool,
     /// So many bindings of one name a grant may have had in each.
     pub bindings: usize,
+    /// Whether the API server may make a binding long after the operator was told nothing of it: perhaps just when it is said that none is left.
+    pub binding_may_come_late: bool,
     pub before: Bystanders,
     pub after: Bystanders,
 }
@@ -50,6 +54,9 @@ pub struct Evidence<'a> {
     pub operator: &'a str,
     pub namespace: &'a str,
 }
+
+/// How the invariants say so.
+const ENDED_WHILE_BOUND: &str = "says that it has ended while the binding";
 
 type Findings = Vec<String>;
 
@@ -65,14 +72,17 @@ pub fn audit(evidence: &Evidence, subjects: &[Subject]) -> Findings {
         let about = Life::of(evidence.pages, &subject.id);
         let mut found = vec![];
         found.extend(one_of_each(subject, &about));
+        found.extend(at_once(subject, &about));
         for binding in &about.bindings {
             found.extend(traces(subject, &about, binding));
             found.extend(in_time(subject, &about, binding, evidence));
         }
         for grant in &about.grants {
-            found.extend(ended_truly(subject, &about, grant));
+            found.extend(ended_truly(subject, &about, grant, evidence));
         }
-        found.extend(violated_throughout(evidence.pages, &subject.id));
+        let violated = violated_throughout(evidence.pages, &subject.id).into_iter();
+        // That it went as soon as it came is seen above.
+        found.extend(violated.filter(|what| !(subject.binding_may_come_late && what.contains(ENDED_WHILE_BOUND))));
         if subject.before != subject.after {
             found.push(format!(
                 "bystanders were touched: {:?} became {:?}",
@@ -171,6 +181,30 @@ fn one_of_each(subject: &Subject, life: &Life) -> Findings {
     findings
 }
 
+/// A limit holds at every moment.
+fn at_once(subject: &Subject, life: &Life) -> Findings {
+    let begun_before_its_end = |one: &History<RoleBinding>, other: &History<RoleBinding>| {
+        let until = deletion(one).map_or(u64::MAX, |deletion| deletion.revision);
+        (one[0].revision..until).contains(&other[0].revision)
+    };
+    let mut findings = vec![];
+    for one in life.bindings.iter().filter(|_| subject.one_at_a_time) {
+        let others = life
+            .bindings
+            .iter()
+            .filter(|other| grant_uid(&other[0].object) != grant_uid(&one[0].object));
+        let too_many = others.filter(|other| begun_before_its_end(one, other));
+        findings.extend(too_many.map(|other| {
+            format!(
+                "{} was bound while {} was",
+                other[0].object.name_any(),
+                one[0].object.name_any()
+            )
+        }));
+    }
+    findings
+}
+
 fn grant_uid(binding: &RoleBinding) -> String {
     binding
         .labels()
@@ -221,7 +255,7 @@ fn approved(subject: &Subject, grant: &AccessGrant, request: &AccessRequest) -> 
         .iter()
         .filter(|decision| decision.verdict == Verdict::Approve && decision.offer == grant.spec.offer)
         .map(|decision| decision.username.as_str())
-        .filter(|name| subject.approvers.contains(name) && *name != subject.requester)
+        .filter(|name| subject.approvers.contains(name) && *name != subject.requester.as_str())
         .collect();
     let mut findings = vec![];
     if by.len() < subject.approvals {
@@ -318,7 +352,7 @@ fn moment(at: k8s_openapi::jiff::Timestamp) -> Option<DateTime<Utc>> {
 }
 
 /// A grant ends; it says so only when no binding is left; and no status ever said another deadline than its own.
-fn ended_truly(subject: &Subject, life: &Life, grant: &History<AccessGrant>) -> Findings {
+fn ended_truly(subject: &Subject, life: &Life, grant: &History<AccessGrant>, evidence: &Evidence) -> Findings {
     let mut findings = vec![];
     let is_ended = |version: &Version<AccessGrant>| {
         version.object.status.as_ref().and_then(|status| status.phase) == Some(GrantPhase::Ended)
@@ -338,7 +372,11 @@ fn ended_truly(subject: &Subject, life: &Life, grant: &History<AccessGrant>) -> 
             let is_gone = deletion(binding).is_some_and(|deletion| deletion.revision < ended.revision);
             binding[0].revision < ended.revision && !is_gone
         });
-        if said_too_soon {
+        let went_as_it_came = || {
+            let gone = deletion(binding).map(|deletion| gone_at(deletion, evidence.log));
+            gone.is_some_and(|gone| gone <= allowed(binding[0].at, evidence.outages))
+        };
+        if said_too_soon && !(subject.binding_may_come_late && went_as_it_came()) {
             findings.push("a grant that said Ended before its binding was gone".to_owned());
         }
     }

@@ -87,9 +87,9 @@ impl Fault {
     /// How many bindings a grant may have had, one after the other: they have one name. A creation that takes effect late may come after the binding was
     /// made by the next try and deleted again; nobody but the sweep can do something about it.
     pub fn bindings(self, call: &Call) -> usize {
-        match (self, call.verb, call.resource.as_str()) {
+        match self {
             // What was made in another namespace is taken back; if the operator is killed before it could say so, it is tried again.
-            (Self::Late | Self::Forbidden, "create", "rolebindings" | "clusterrolebindings") => 2,
+            Self::Late | Self::Forbidden if makes_binding(call) => 2,
             _ => 1,
         }
     }
@@ -106,6 +106,9 @@ impl Fault {
             // A forbidden binding is final: nothing was bound, and the requester reads why.
             (Self::Forbidden, "create", "rolebindings" | "clusterrolebindings") => {
                 ended(RequestPhase::Failed, Fate::Ended(EndReason::BindFailed))
+                    // What was to be taken over from goes on, until it's revoked too.
+                    || (undisturbed.grant == Fate::Ended(EndReason::Extended)
+                        && ended(RequestPhase::Revoked, Fate::Ended(EndReason::Revoked)))
                     || (undisturbed.request.is_none()
                         && end.request.is_none()
                         && end.grant == Fate::Ended(EndReason::BindFailed))
@@ -132,6 +135,11 @@ impl Fault {
             _ => false,
         }
     }
+}
+
+/// Whether it is a call by which access is given.
+pub fn makes_binding(call: &Call) -> bool {
+    call.verb == "create" && ["rolebindings", "clusterrolebindings"].contains(&call.resource.as_str())
 }
 
 impl fmt::Display for Fault {

@@ -1,12 +1,12 @@
-//! One instance of a scenario: a namespace, a policy, a role and a request of its own, bystanders, and what people do.
+//! One instance of a scenario: a namespace, a policy, a role and requests of its own, bystanders, and what admins do. What is done with a request is in
+//! `asked.rs`.
 //!
 //! People try again what was refused, for a while. They never look at anything but the API.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
-use chrono::{SecondsFormat, TimeDelta};
-use curfew::api::{AccessGrant, AccessPolicy, AccessRequest, GrantPhase, RequestPhase, condition};
+use curfew::api::{AccessGrant, AccessPolicy};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
@@ -18,9 +18,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::asked::Asked;
 use crate::call::{Names, SECOND};
-use crate::history::{History, Pages, living, now};
-use crate::scenarios::{End, Fate, Lasts, Scenario, Terms};
+use crate::history::{History, Pages, living};
+use crate::scenarios::{End, Lasts, Scenario, Terms};
 use crate::world::World;
 
 /// So long anything may take that is bound to happen, faults included.
@@ -33,14 +34,16 @@ pub struct Instance {
     /// Its name: also that of its namespace and of its policy.
     pub id: String,
     pub terms: Terms,
-    role: String,
-    lasts: Duration,
+    pub role: String,
+    pub lasts: Duration,
     admin: Client,
-    alice: Client,
-    bob: Client,
-    carol: Client,
+    /// The user name of alice, who is another in each instance.
+    pub requester: String,
+    pub alice: Client,
+    pub bob: Client,
+    pub carol: Client,
     anchors: String,
-    history: History,
+    pub history: History,
 }
 
 /// What is nobody's business: how it was, for looking again later.
@@ -51,8 +54,9 @@ impl Instance {
     /// In this place of those that are used at the same time.
     pub fn new(world: &World, scenario: &Scenario, number: usize, place: usize) -> Self {
         let terms = scenario.terms;
+        let (id, requester) = (format!("fault-{number}"), format!("alice-{number}"));
         Self {
-            id: format!("fault-{number}"),
+            id,
             terms,
             role: format!("reader-{place}"),
             lasts: Duration::from_secs(match terms.lasts {
@@ -62,7 +66,8 @@ impl Instance {
                 Lasts::LongAlone => 7200 + 240 * u64::try_from(number).unwrap(),
             }),
             admin: world.admin.clone(),
-            alice: world.alice.clone(),
+            alice: world.requester(&requester),
+            requester,
             bob: world.bob.clone(),
             carol: world.carol.clone(),
             anchors: world.namespace.clone(),
@@ -157,7 +162,7 @@ impl Instance {
     /// A policy under which alice may ask, of which the operator has said whether it can be used.
     pub async fn has_policy(&self) {
         let mut spec = json!({
-            "requesters": {"users": ["alice"]}, "roles": [{"kind": self.terms.role, "name": self.role}], "namespaces": {"names": self.namespaces()},
+            "requesters": {"users": [self.requester]}, "roles": [{"kind": self.terms.role, "name": self.role}], "namespaces": {"names": self.namespaces()},
             "maxDuration": "8000h", "approval": {"stages": [{"name": "lead", "approvers": {"users": ["bob", "carol"]}, "required": self.terms.approvals}]},
         });
         for (field, value) in (self.terms.policy)().as_object().unwrap() {
@@ -182,140 +187,20 @@ impl Instance {
 
     // ---- what people do ----
 
-    /// Alice asks, and there is an offer.
-    pub async fn asks(&self) {
-        // A number in a duration has five digits at most.
-        let duration = match self.lasts.as_secs() {
-            seconds if seconds % 60 == 0 => format!("{}m", seconds / 60),
-            seconds => format!("{seconds}s"),
-        };
-        let mut spec =
-            json!({"role": {"kind": self.terms.role, "name": self.role}, "duration": duration, "reason": "the sweep"});
-        if self.terms.names_policy {
-            spec["policy"] = json!(self.id);
-        }
-        if self.terms.in_two {
-            spec["namespaces"] = json!(self.namespaces());
-        }
-        if self.terms.cluster_wide {
-            spec["clusterWide"] = json!(true);
-        }
-        if let Some(seconds) = self.terms.begins {
-            spec["startTime"] = json!((now() + TimeDelta::seconds(seconds)).to_rfc3339_opts(SecondsFormat::Secs, true));
-        }
-        made(
-            &self.here::<AccessRequest>(&self.alice),
-            json!({"metadata": {"name": "access"}, "spec": spec}),
-        )
-        .await;
-        self.sees("an offer", |request| {
-            request.status.as_ref().is_some_and(|status| status.offer.is_some())
-        })
-        .await;
-    }
-
-    /// As many as are needed approve, each offer anew, until it is granted or has ended.
-    pub async fn is_approved(&self) {
-        let mut approved: Option<String> = None;
-        loop {
-            let request = self
-                .sees("a decision, or another offer", |request| {
-                    is_decided(request) || offer(request).is_some_and(|offer| Some(&offer) != approved.as_ref())
-                })
-                .await;
-            if is_decided(&request) {
-                return;
-            }
-            for client in [&self.bob, &self.carol].into_iter().take(self.terms.approvals) {
-                self.says(client, "approve").await;
-            }
-            approved = offer(&request);
+    /// The request that there is in every scenario.
+    pub fn first(&self) -> Asked<'_> {
+        Asked {
+            instance: self,
+            name: "access",
         }
     }
 
-    /// Alice asks, and has access.
-    pub async fn gets_access(&self) {
-        self.asks().await;
-        self.is_approved().await;
-        self.is_active().await;
-    }
-
-    /// Waits until there is a grant, or the request has ended otherwise.
-    pub async fn has_a_grant(&self) {
-        self.awaits("a grant", |pages| {
-            let living = living(&pages.requests, &self.id);
-            let is_over = living.first().is_some_and(|request| is_decided(&request.object));
-            is_over || pages.grants.contains_key(&self.id)
-        })
-        .await;
-    }
-
-    /// Waits until the request is Active, or has ended otherwise.
-    async fn is_active(&self) {
-        self.sees("access", |request| {
-            phase(request).is_some_and(|phase| phase == RequestPhase::Active || phase.is_final())
-        })
-        .await;
-    }
-
-    /// Carol decides.
-    pub async fn approver_says(&self, word: &str) {
-        self.says(&self.carol, word).await;
-    }
-
-    /// Alice decides.
-    pub async fn requester_says(&self, word: &str) {
-        self.says(&self.alice, word).await;
-    }
-
-    /// Carol looks at access that nobody approved, once it has ended, and its grant says so. Only where nothing was ever bound there may be nothing to look at.
-    pub async fn is_reviewed(&self) {
-        self.sees("an end", is_over).await;
-        self.says(&self.carol, "review").await;
-        self.awaits("its review", |pages| {
-            let bindings = pages.bindings.get(&self.id).into_iter().flatten();
-            let was_bound = bindings.into_iter().any(|binding| is_managed(&binding.object));
-            let mut grants = living(&pages.grants, &self.id).into_iter();
-            grants.all(|grant| has_review(&grant.object) == Some(true) || !was_bound)
-        })
-        .await;
-    }
-
-    async fn says(&self, client: &Client, word: &str) {
-        let patch = json!({"metadata": {"annotations": {"curfew.dev/decision": word}}});
-        let requests = self.here::<AccessRequest>(client);
-        self.insists(word, async || {
-            let is_said_in_vain = match word {
-                "review" => self.history.look(|pages| {
-                    let mut grants = living(&pages.grants, &self.id).into_iter();
-                    !grants.any(|grant| has_review(&grant.object) == Some(false))
-                }),
-                _ => self.now().is_none_or(|request| is_over(&request)),
-            };
-            if is_said_in_vain {
-                return Ok(());
-            }
-            let said = requests
-                .patch("access", &PatchParams::default(), &Patch::Merge(&patch))
-                .await;
-            match said {
-                // Said twice, because the offer changed and changed back; or granted in between.
-                Err(error) if word == "approve" && self.was_said_before(&error) => Ok(()),
-                said => said.map(drop),
-            }
-        })
-        .await;
-    }
-
-    fn was_said_before(&self, error: &kube::Error) -> bool {
-        self.now().is_some_and(|request| is_decided(&request)) || error.to_string().contains("already")
-    }
-
-    /// Alice deletes her request. The history has it too, so that what is seen from here on comes after it.
-    pub async fn deletes_request(&self) {
-        self.deleted(&self.here::<AccessRequest>(&self.alice), "access").await;
-        self.awaits("its request goes", |pages| living(&pages.requests, &self.id).is_empty())
-            .await;
+    /// The request that there is in some, besides.
+    pub fn second(&self) -> Asked<'_> {
+        Asked {
+            instance: self,
+            name: "another",
+        }
     }
 
     /// An admin deletes the grant. The history has it too.
@@ -409,7 +294,7 @@ impl Instance {
         }
     }
 
-    async fn deleted<K>(&self, api: &Api<K>, name: &str)
+    pub async fn deleted<K>(&self, api: &Api<K>, name: &str)
     where
         K: Clone + Debug + DeserializeOwned,
     {
@@ -422,7 +307,7 @@ impl Instance {
         .await;
     }
 
-    async fn insists<T>(&self, what: &str, mut does: impl AsyncFnMut() -> kube::Result<T>) {
+    pub async fn insists<T>(&self, what: &str, mut does: impl AsyncFnMut() -> kube::Result<T>) {
         let trying = async {
             loop {
                 match does().await {
@@ -443,79 +328,48 @@ impl Instance {
 
     // ---- what is seen ----
 
-    fn now(&self) -> Option<AccessRequest> {
-        self.history.look(|pages| {
-            living(&pages.requests, &self.id)
-                .first()
-                .map(|version| version.object.clone())
-        })
-    }
-
-    async fn awaits(&self, what: &str, holds: impl Fn(&Pages) -> bool) {
+    pub async fn awaits(&self, what: &str, holds: impl Fn(&Pages) -> bool) {
         let waited = self.history.until(LIMIT, |pages| holds(pages).then_some(())).await;
         assert!(waited.is_some(), "{}: not within {LIMIT:?}: {what}", self.id);
     }
 
-    async fn sees(&self, what: &str, holds: impl Fn(&AccessRequest) -> bool) -> AccessRequest {
-        let found = |pages: &Pages| {
-            let living = living(&pages.requests, &self.id);
-            let request = living.first().map(|version| version.object.clone());
-            request.filter(|request| holds(request))
-        };
-        match self.history.until(LIMIT, found).await {
-            Some(request) => request,
-            None => panic!("{}: not within {LIMIT:?}: {what}; it is {:#?}", self.id, self.now()),
-        }
-    }
-
-    /// Waits until all is over: the request final or gone, no grant under way, no binding. How it ended then.
-    pub async fn settled(&self) -> Result<End, String> {
+    /// Waits until all is over: each request final or gone, no grant under way, no binding. How each ended then.
+    pub async fn settled(&self) -> Result<Vec<End>, String> {
         match self.history.until(LIMIT, |pages| self.ended(pages)).await {
-            Some(end) => Ok(end),
+            Some(ends) => Ok(ends),
             None => Err(self.history.look(|pages| {
-                let grants: Vec<_> = living(&pages.grants, &self.id)
-                    .into_iter()
-                    .map(|grant| grant.object.status.clone())
-                    .collect();
+                let grants = living(&pages.grants, &self.id).into_iter();
+                let grants: Vec<_> = grants.map(|grant| grant.object.status.clone()).collect();
                 let bindings = names(living(&pages.bindings, &self.id));
-                let status = living(&pages.requests, &self.id)
-                    .first()
-                    .map(|request| request.object.status.clone());
-                format!("not settled within {LIMIT:?}: bindings {bindings:?}, grants {grants:?}, request {status:?}")
+                let requests = living(&pages.requests, &self.id).into_iter();
+                let requests: Vec<_> = requests.map(|request| request.object.status.clone()).collect();
+                format!("not settled within {LIMIT:?}: bindings {bindings:?}, grants {grants:?}, requests {requests:?}")
             })),
         }
     }
 
-    /// How it has ended, if it has.
-    pub fn ended_now(&self, world: &World) -> Option<End> {
+    /// How each of its requests has ended, if all have.
+    pub fn ended_now(&self, world: &World) -> Option<Vec<End>> {
         world.history.look(|pages| self.ended(pages))
     }
 
-    fn ended(&self, pages: &Pages) -> Option<End> {
-        let request = match living(&pages.requests, &self.id).first() {
-            Some(request) => Some(phase(&request.object).filter(|phase| phase.is_final())?),
-            None if pages.requests.contains_key(&self.id) => None,
-            None => return None,
-        };
-        if living(&pages.bindings, &self.id)
-            .iter()
-            .any(|binding| is_managed(&binding.object))
-        {
+    fn ended(&self, pages: &Pages) -> Option<Vec<End>> {
+        let mut bindings = living(&pages.bindings, &self.id).into_iter();
+        if bindings.any(|binding| is_managed(&binding.object)) {
             return None;
         }
-        let grant = match living(&pages.grants, &self.id).first() {
-            Some(grant) => {
-                let status = grant.object.status.as_ref()?;
-                (status.phase == Some(GrantPhase::Ended)).then_some(())?;
-                Fate::Ended(status.end.as_ref()?.reason)
-            }
-            None if pages.grants.contains_key(&self.id) => Fate::Gone,
-            None => Fate::Never,
+        let was_made = |asked: &Asked<'_>| {
+            let requests = pages.requests.get(&self.id).into_iter().flatten();
+            requests
+                .into_iter()
+                .any(|request| request.object.name_any() == asked.name)
         };
-        Some(End { request, grant })
+        let asked: Vec<_> = [self.first(), self.second()].into_iter().filter(was_made).collect();
+        (!asked.is_empty()).then_some(())?;
+        asked.into_iter().map(|asked| asked.ended(pages)).collect()
     }
 
-    fn here<K>(&self, client: &Client) -> Api<K>
+    pub fn here<K>(&self, client: &Client) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
@@ -532,29 +386,8 @@ fn names<K: Resource>(versions: Vec<&crate::history::Version<K>>) -> Vec<String>
     versions.into_iter().map(|version| version.object.name_any()).collect()
 }
 
-fn phase(request: &AccessRequest) -> Option<RequestPhase> {
-    request.status.as_ref()?.phase
-}
-
-fn is_over(request: &AccessRequest) -> bool {
-    phase(request).is_some_and(RequestPhase::is_final)
-}
-
-/// Whether an access was reviewed, if it is to be.
-fn has_review(grant: &AccessGrant) -> Option<bool> {
-    let conditions = &grant.status.as_ref()?.conditions;
-    condition::get(conditions, condition::REVIEWED).map(|reviewed| reviewed.status == "True")
-}
-
-fn offer(request: &AccessRequest) -> Option<String> {
-    Some(request.status.as_ref()?.offer.as_ref()?.digest.clone())
-}
-
-fn is_decided(request: &AccessRequest) -> bool {
-    request.status.as_ref().is_some_and(|status| status.seal.is_some()) || is_over(request)
-}
-
-async fn made<K>(api: &Api<K>, object: Value)
+/// Makes an object.
+pub async fn made<K>(api: &Api<K>, object: Value)
 where
     K: Resource + Clone + Debug + Serialize + DeserializeOwned,
 {

@@ -9,6 +9,7 @@
     reason = "a test that can't go on fails; with a harness of its own clippy doesn't see that these are tests"
 )]
 
+mod asked;
 mod auditor;
 mod call;
 mod fault;

@@ -8,9 +8,10 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use serde_json::{Value, json};
 
+use crate::asked::Asked;
 use crate::instance::Instance;
 
-/// How a scenario ends.
+/// How a request ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
     /// The request's last phase; `None`: it is gone.
@@ -46,6 +47,8 @@ pub struct Terms {
     pub cluster_wide: bool,
     /// After so many seconds it is to begin, if not at once.
     pub begins: Option<i64>,
+    /// Whether the policy lets nobody have two accesses at once.
+    pub one_at_a_time: bool,
     /// More of the policy's spec.
     pub policy: fn() -> Value,
 }
@@ -69,6 +72,7 @@ const USUAL: Terms = Terms {
     in_two: false,
     cluster_wide: false,
     begins: None,
+    one_at_a_time: false,
     policy: || json!({}),
 };
 
@@ -77,8 +81,9 @@ pub struct Scenario {
     pub name: &'static str,
     pub terms: Terms,
     pub play: for<'a> fn(&'a Instance) -> LocalBoxFuture<'a, ()>,
-    pub end: End,
-    /// How it may end as well, where people race with the operator.
+    /// How each of its requests ends, in the order in which they were made.
+    pub ends: &'static [End],
+    /// How the first may end as well, where people race with the operator.
     pub or: &'static [End],
 }
 
@@ -88,10 +93,10 @@ macro_rules! scenario {
             name: $name,
             terms: $terms,
             play: |$it| async move { $play }.boxed_local(),
-            end: End {
+            ends: &[End {
                 request: $request,
                 grant: $grant,
-            },
+            }],
             or: &[],
         }
     };
@@ -100,7 +105,8 @@ macro_rules! scenario {
 /// All of them.
 pub fn all() -> Vec<Scenario> {
     use EndReason::{
-        AnchorBroken, Denied, Drifted, Expired, PolicyChanged, RequestDeleted, Revoked, RoleChanged, TargetGone,
+        AnchorBroken, Denied, Drifted, Expired, Extended, PolicyChanged, RequestDeleted, Revoked, RoleChanged,
+        TargetGone,
     };
     use Fate::{Ended, Gone, Never};
     let seconds = Terms {
@@ -118,8 +124,8 @@ pub fn all() -> Vec<Scenario> {
     };
     vec![
         scenario!("expired", seconds, Some(RequestPhase::Expired), Ended(Expired), |it| {
-            it.asks().await;
-            it.is_approved().await;
+            it.first().asks().await;
+            it.first().is_approved().await;
         }),
         scenario!(
             "expired under a ClusterRole and a policy that wasn't named, with two approvals",
@@ -132,8 +138,8 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Expired),
             Ended(Expired),
             |it| {
-                it.asks().await;
-                it.is_approved().await;
+                it.first().asks().await;
+                it.first().is_approved().await;
             }
         ),
         scenario!(
@@ -151,13 +157,13 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Expired),
             Ended(Expired),
             |it| {
-                it.asks().await;
-                it.is_approved().await;
+                it.first().asks().await;
+                it.first().is_approved().await;
             }
         ),
         scenario!("revoked", alone, Some(RequestPhase::Revoked), Ended(Revoked), |it| {
-            it.gets_access().await;
-            it.approver_says("revoke").await;
+            it.first().gets_access().await;
+            it.first().approver_says("revoke").await;
         }),
         scenario!(
             "expired in two namespaces",
@@ -168,8 +174,8 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Expired),
             Ended(Expired),
             |it| {
-                it.asks().await;
-                it.is_approved().await;
+                it.first().asks().await;
+                it.first().is_approved().await;
             }
         ),
         scenario!(
@@ -178,7 +184,7 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Revoked),
             Ended(Drifted),
             |it| {
-                it.gets_access().await;
+                it.first().gets_access().await;
                 it.deletes_binding().await;
             }
         ),
@@ -193,8 +199,8 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Expired),
             Ended(Expired),
             |it| {
-                it.asks().await;
-                it.is_approved().await;
+                it.first().asks().await;
+                it.first().is_approved().await;
             }
         ),
         // It may be over before it could begin: then it never does.
@@ -212,8 +218,8 @@ pub fn all() -> Vec<Scenario> {
                 Some(RequestPhase::Expired),
                 Ended(Expired),
                 |it| {
-                    it.asks().await;
-                    it.is_approved().await;
+                    it.first().asks().await;
+                    it.first().is_approved().await;
                 }
             )
         },
@@ -227,8 +233,8 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Expired),
             Ended(Expired),
             |it| {
-                it.asks().await;
-                it.is_reviewed().await;
+                it.first().asks().await;
+                it.first().is_reviewed().await;
             }
         ),
         scenario!(
@@ -240,22 +246,22 @@ pub fn all() -> Vec<Scenario> {
             None,
             Gone,
             |it| {
-                it.asks().await;
-                it.is_approved().await;
+                it.first().asks().await;
+                it.first().is_approved().await;
                 it.is_removed().await;
             }
         ),
         scenario!("denied", USUAL, Some(RequestPhase::Denied), Never, |it| {
-            it.asks().await;
-            it.approver_says("deny").await;
+            it.first().asks().await;
+            it.first().approver_says("deny").await;
         }),
         scenario!("withdrawn", USUAL, Some(RequestPhase::Withdrawn), Never, |it| {
-            it.asks().await;
-            it.requester_says("revoke").await;
+            it.first().asks().await;
+            it.first().requester_says("revoke").await;
         }),
         scenario!("request deleted while pending", USUAL, None, Never, |it| {
-            it.asks().await;
-            it.deletes_request().await;
+            it.first().asks().await;
+            it.first().is_deleted().await;
         }),
         scenario!(
             "request deleted while active",
@@ -263,8 +269,8 @@ pub fn all() -> Vec<Scenario> {
             None,
             Ended(RequestDeleted),
             |it| {
-                it.gets_access().await;
-                it.deletes_request().await;
+                it.first().gets_access().await;
+                it.first().is_deleted().await;
             }
         ),
         scenario!(
@@ -273,7 +279,7 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Revoked),
             Gone,
             |it| {
-                it.gets_access().await;
+                it.first().gets_access().await;
                 it.deletes_grant().await;
             }
         ),
@@ -283,7 +289,7 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Revoked),
             Ended(Drifted),
             |it| {
-                it.gets_access().await;
+                it.first().gets_access().await;
                 it.deletes_binding().await;
             }
         ),
@@ -293,7 +299,7 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Revoked),
             Ended(RoleChanged),
             |it| {
-                it.gets_access().await;
+                it.first().gets_access().await;
                 it.grows_role().await;
             }
         ),
@@ -306,7 +312,7 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Revoked),
             Ended(PolicyChanged),
             |it| {
-                it.gets_access().await;
+                it.first().gets_access().await;
                 it.changes_policy().await;
             }
         ),
@@ -316,7 +322,7 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Revoked),
             Ended(AnchorBroken),
             |it| {
-                it.gets_access().await;
+                it.first().gets_access().await;
                 it.deletes_anchor().await;
             }
         ),
@@ -333,9 +339,64 @@ pub fn all() -> Vec<Scenario> {
                 },
             ],
             ..scenario!("namespace deleted while active", USUAL, None, Ended(TargetGone), |it| {
-                it.gets_access().await;
+                it.first().gets_access().await;
                 it.deletes_namespace().await;
             })
+        },
+        Scenario {
+            ends: &[
+                End {
+                    request: Some(RequestPhase::Expired),
+                    grant: Ended(Extended),
+                },
+                End {
+                    request: Some(RequestPhase::Revoked),
+                    grant: Ended(Revoked),
+                },
+            ],
+            ..scenario!(
+                "extended while active, and revoked",
+                Terms {
+                    policy: || json!({"maxTotalDuration": "8000h", "limits": {"activePerRequester": 1}}),
+                    ..USUAL
+                },
+                Some(RequestPhase::Expired),
+                Ended(Extended),
+                |it| {
+                    let (first, longer) = (it.first(), it.second());
+                    first.gets_access().await;
+                    if longer.asks_to_extend(first).await {
+                        longer.is_approved().await;
+                        longer.is_active().await;
+                        longer.or_the_other_is_over(first).await;
+                        longer.approver_says("revoke").await;
+                    }
+                    first.approver_says("revoke").await;
+                }
+            )
+        },
+        Scenario {
+            ends: &[End {
+                request: Some(RequestPhase::Revoked),
+                grant: Ended(Revoked),
+            }; 2],
+            ..scenario!(
+                "two asked for in one moment, one at a time, and each revoked",
+                Terms {
+                    one_at_a_time: true,
+                    policy: || json!({"limits": {"activePerRequester": 1}}),
+                    ..USUAL
+                },
+                Some(RequestPhase::Revoked),
+                Ended(Revoked),
+                |it| {
+                    let each = async |asked: Asked<'_>| {
+                        asked.gets_access().await;
+                        asked.approver_says("revoke").await;
+                    };
+                    futures::join!(each(it.first()), each(it.second()));
+                }
+            )
         },
         // Whatever befalls the making of its anchor: it is granted with one or without.
         scenario!(
@@ -347,8 +408,8 @@ pub fn all() -> Vec<Scenario> {
             Some(RequestPhase::Revoked),
             Ended(Revoked),
             |it| {
-                it.gets_access().await;
-                it.approver_says("revoke").await;
+                it.first().gets_access().await;
+                it.first().approver_says("revoke").await;
             }
         ),
         // A denial that is stored before the seal wins; after it, it is refused.
@@ -370,12 +431,12 @@ pub fn all() -> Vec<Scenario> {
                 Some(RequestPhase::Expired),
                 Ended(Expired),
                 |it| {
-                    it.asks().await;
+                    it.first().asks().await;
                     let denies = async {
-                        it.has_a_grant().await;
-                        it.approver_says("deny").await;
+                        it.first().has_a_grant().await;
+                        it.first().approver_says("deny").await;
                     };
-                    futures::join!(it.is_approved(), denies);
+                    futures::join!(it.first().is_approved(), denies);
                 }
             )
         },

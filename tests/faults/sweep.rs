@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use crate::auditor::{Evidence, Subject, audit};
 use crate::call::{Call, SHARED, owner_of_shared};
-use crate::fault::Fault;
+use crate::fault::{Fault, makes_binding};
 use crate::instance::{Instance, LIMIT};
 use crate::proxy::{Armed, Came};
 use crate::scenarios::{self, End, Scenario};
@@ -82,7 +82,7 @@ struct Played {
     instance: Instance,
     subject: Subject,
     tried: Tried,
-    end: Option<End>,
+    ends: Option<Vec<End>>,
     scenario: usize,
 }
 
@@ -247,16 +247,20 @@ impl Stage<'_> {
                 lasts: instance.lasts(),
                 approvals: scenario.terms.approvals,
                 approvers: &["bob", "carol"],
-                requester: "alice",
+                requester: instance.requester.clone(),
                 role: (scenario.terms.role, instance.names().role),
                 namespaces: instance.namespaces().len(),
+                one_at_a_time: scenario.terms.one_at_a_time,
                 bindings: fault.as_ref().map_or(1, |armed| armed.fault.bindings(&armed.call)),
+                binding_may_come_late: fault
+                    .as_ref()
+                    .is_some_and(|armed| armed.fault == Fault::Late && makes_binding(&armed.call)),
                 may_delay: fault.map_or(Duration::ZERO, |armed| armed.fault.may_delay()),
                 before,
                 after,
             },
             tried: Tried { told, reached, wrong },
-            end: settled.ok(),
+            ends: settled.ok(),
             scenario: number,
             instance,
         }
@@ -280,10 +284,10 @@ impl Played {
     /// At the end of all, it is still as it was.
     fn look_again(&mut self, world: &World) {
         let now = self.instance.ended_now(world);
-        if self.tried.wrong.is_none() && now != self.end {
+        if self.tried.wrong.is_none() && now != self.ends {
             self.tried.wrong = Some(format!(
                 "{}: it had ended with {:?}, and later it was {now:?}",
-                self.instance.id, self.end
+                self.instance.id, self.ends
             ));
         }
     }
@@ -295,14 +299,20 @@ fn told(scenarios: &[Scenario], point: &Point) -> String {
 }
 
 /// What is wrong with how it ended.
-fn wrong(scenario: &Scenario, fault: Option<&Armed>, settled: &Result<End, String>) -> Option<String> {
-    let undisturbed = scenario.end;
-    match settled {
-        Err(how) => Some(how.clone()),
-        Ok(end) if *end == undisturbed || scenario.or.contains(end) => None,
-        Ok(end) if fault.is_some_and(|armed| armed.fault.excuses(&armed.call, undisturbed, *end)) => None,
-        Ok(end) => Some(format!("it ended with {end:?} instead of {undisturbed:?}")),
-    }
+fn wrong(scenario: &Scenario, fault: Option<&Armed>, settled: &Result<Vec<End>, String>) -> Option<String> {
+    let ends = match settled {
+        Err(how) => return Some(how.clone()),
+        Ok(ends) => ends,
+    };
+    let is_excused =
+        |undisturbed: End, end: End| fault.is_some_and(|armed| armed.fault.excuses(&armed.call, undisturbed, end));
+    let mut pairs = scenario.ends.iter().zip(ends);
+    let each_is_well = pairs.all(|(undisturbed, end)| end == undisturbed || is_excused(*undisturbed, *end));
+    // Who got nothing asks for nothing more.
+    let none_is_missing = scenario.ends.len() == ends.len() || ends.last() != scenario.ends.get(ends.len() - 1);
+    let ended_otherwise = matches!(ends.as_slice(), [end] if scenario.or.contains(end));
+    let is_well = ended_otherwise || each_is_well && none_is_missing;
+    (!is_well).then(|| format!("it ended with {ends:?} instead of {:?}", scenario.ends))
 }
 
 /// Every call that is always made, with everything that can befall it.

@@ -14,6 +14,8 @@ use crate::proxy::Proxy;
 /// So many instances live at the same time.
 pub const PLACES: usize = 24;
 const NAMESPACE: &str = "curfew-system";
+/// The group of those who ask.
+const REQUESTERS: &str = "requesters";
 
 /// All that instances share.
 pub struct World {
@@ -25,7 +27,7 @@ pub struct World {
     pub namespace: String,
     pub operator: String,
     pub admin: Client,
-    pub alice: Client,
+    as_admin: Config,
     pub bob: Client,
     pub carol: Client,
 }
@@ -64,7 +66,8 @@ impl World {
             .unwrap_or_else(|error| panic!("{error}"));
         let patient = Patient::new(operator);
         proxy.attach(patient.clone());
-        let [alice, bob, carol] = people.map(|person| person.client().unwrap());
+        let as_admin = config_of(cluster.admin()).await;
+        let [_, bob, carol] = people.map(|person| person.client().unwrap());
         Self {
             cluster,
             proxy,
@@ -73,10 +76,18 @@ impl World {
             namespace: NAMESPACE.to_owned(),
             operator: format!("system:serviceaccount:{NAMESPACE}:curfew"),
             admin,
-            alice,
+            as_admin,
             bob,
             carol,
         }
+    }
+
+    /// A requester of this name, whom an admin impersonates: what one has does not count against another.
+    pub fn requester(&self, name: &str) -> Client {
+        let mut config = self.as_admin.clone();
+        config.auth_info.impersonate = Some(name.to_owned());
+        config.auth_info.impersonate_groups = Some(vec![REQUESTERS.to_owned()]);
+        Client::try_from(config).unwrap()
     }
 }
 
@@ -88,12 +99,12 @@ async fn config_of(user: &User) -> Config {
         .unwrap()
 }
 
-/// Alice, who asks; bob and carol, who decide.
+/// Alice, who may ask; bob and carol, who decide.
 async fn people(cluster: &Cluster) -> [User; 3] {
-    let bound = |name: &str, role: &str, people: &[&str]| {
+    let bound = |name: &str, role: &str, kind: &str, people: &[&str]| {
         let subjects: Vec<Value> = people
             .iter()
-            .map(|name| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}))
+            .map(|name| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}))
             .collect();
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
@@ -105,10 +116,10 @@ async fn people(cluster: &Cluster) -> [User; 3] {
         "rules": [{"apiGroups": ["curfew.dev"], "resources": ["accessrequests"], "verbs": ["delete"]}],
     });
     let all = json!({"apiVersion": "v1", "kind": "List", "items": [
-        bound("requesters", "curfew-requester", &["alice"]),
-        bound("approvers", "curfew-approver", &["bob", "carol"]),
+        bound("requesters", "curfew-requester", "Group", &[REQUESTERS]),
+        bound("approvers", "curfew-approver", "User", &["bob", "carol"]),
         deletes,
-        bound("deleters", "deletes-requests", &["alice"]),
+        bound("deleters", "deletes-requests", "Group", &[REQUESTERS]),
     ]});
     let applied = cluster
         .admin()
@@ -116,11 +127,20 @@ async fn people(cluster: &Cluster) -> [User; 3] {
         .await
         .unwrap();
     applied.ok().unwrap_or_else(|error| panic!("{error}"));
-    let person = async |name: &str| {
-        let built = cluster.user(name).uid(&format!("uid-{name}")).build().await;
+    let person = async |name: &str, group: &str| {
+        let built = cluster
+            .user(name)
+            .uid(&format!("uid-{name}"))
+            .group(group)
+            .build()
+            .await;
         built.unwrap_or_else(|error| panic!("{error}"))
     };
-    [person("alice").await, person("bob").await, person("carol").await]
+    [
+        person("alice", REQUESTERS).await,
+        person("bob", "approvers").await,
+        person("carol", "approvers").await,
+    ]
 }
 
 /// A new admission policy takes about a second until the API server heeds it.
