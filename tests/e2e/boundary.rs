@@ -550,7 +550,11 @@ async fn a_stolen_operator_token_makes_bindings_of_one_shape_only(scene: Scene) 
         ("/subjects", json!(null), one_subject),
         ("/metadata/labels", json!(null), label),
         ("/metadata/labels", json!({"curfew.dev/grant-uid": ""}), label),
-        ("/metadata/finalizers", json!(["example.com/held"]), "must have no finalizer"),
+        (
+            "/metadata/finalizers",
+            json!(["example.com/held"]),
+            "must have no finalizer",
+        ),
         ("/metadata/ownerReferences", json!([]), one_owner),
         ("/metadata/ownerReferences", json!([owner, second]), one_owner),
         ("/metadata/ownerReferences", of_kind("Namespace", "v1"), one_owner),

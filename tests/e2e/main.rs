@@ -49,6 +49,7 @@ mod simultaneous;
 mod tools;
 mod tutorial;
 mod uninstall;
+mod webhook;
 mod world;
 
 use std::process::ExitCode;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
     let cases = [
         // What waits longest begins first.
         uninstall::cases(),
+        webhook::cases(),
         anchor_overdue::cases(),
         simultaneous::cases(),
         anchor::cases(),
