@@ -10,14 +10,14 @@ use chrono::{DateTime, Utc};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::IPAddress;
-use kube::api::{DeleteParams, PostParams, Preconditions, PropagationPolicy};
+use kube::api::PostParams;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::call::{CallError, call, find};
+use super::call::{CallError, call, find, only_this};
 use super::together::Together;
 use crate::api::{GrantAnchor, time};
 use crate::core::anchor::{self, JobState, Seen, Until, judge_address, judge_job, judge_service};
@@ -272,17 +272,9 @@ impl Anchors {
             memory.used.remove(&until);
             memory.overdue.remove(&until);
         });
-        let only_this = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: job.uid(),
-                resource_version: None,
-            }),
-            propagation_policy: Some(PropagationPolicy::Background),
-            ..DeleteParams::default()
-        };
         match call(
             "deleting an anchor's Job",
-            self.jobs().delete(&job.name_any(), &only_this),
+            self.jobs().delete(&job.name_any(), &only_this(job.uid(), None)),
         )
         .await
         {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
 use kube::core::Status;
 
 /// How long one call may take. The client itself has no limit and, made as ours is, retries nothing.
@@ -157,5 +158,17 @@ pub async fn find_within<T>(
         Ok(found) => Ok(Some(found)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Deletes the object of this uid, in this version if one is said, and no other of its name; what it owns goes after it.
+pub fn only_this(uid: Option<String>, version: Option<String>) -> DeleteParams {
+    DeleteParams {
+        preconditions: Some(Preconditions {
+            uid,
+            resource_version: version,
+        }),
+        propagation_policy: Some(PropagationPolicy::Background),
+        ..DeleteParams::default()
     }
 }

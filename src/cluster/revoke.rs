@@ -5,12 +5,12 @@
 use std::fmt::Debug;
 
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::call::{CallError, call, find};
+use super::call::{CallError, call, find, only_this};
 use crate::api::BoundBinding;
 
 /// A RoleBinding or a ClusterRoleBinding.
@@ -24,6 +24,8 @@ impl Binding for ClusterRoleBinding {}
 pub enum Revoked {
     /// It is gone.
     Gone,
+    /// It is gone, and another of its name is there.
+    Replaced,
     /// It is being deleted and still there: it still gives access.
     Lingers,
 }
@@ -41,25 +43,23 @@ pub async fn revoke(client: &Client, binding: &BoundBinding) -> Result<Revoked, 
 }
 
 async fn delete<K: Binding>(bindings: Api<K>, name: &str, uid: &str) -> Result<Revoked, CallError> {
-    let only_this = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: Some(uid.to_owned()),
-            resource_version: None,
-        }),
-        propagation_policy: Some(PropagationPolicy::Background),
-        ..DeleteParams::default()
-    };
-    match call("deleting the binding", bindings.delete(name, &only_this)).await {
+    match call(
+        "deleting the binding",
+        bindings.delete(name, &only_this(Some(uid.to_owned()), None)),
+    )
+    .await
+    {
         Ok(answer) => match answer.left() {
             None => Ok(Revoked::Gone),
             Some(lingering) if is_this(&lingering, uid) => release(&bindings, name, lingering).await,
-            Some(_) => Ok(Revoked::Gone),
+            Some(_) => Ok(Revoked::Replaced),
         },
         Err(error) if error.is_not_found() => Ok(Revoked::Gone),
-        // The uid is another: ours is gone, and what is there now is somebody else's.
+        // The uid is another.
         Err(error) if error.is_conflict() => match find("reading the binding", bindings.get(name)).await? {
             Some(found) if is_this(&found, uid) => Ok(Revoked::Lingers),
-            _ => Ok(Revoked::Gone),
+            Some(_) => Ok(Revoked::Replaced),
+            None => Ok(Revoked::Gone),
         },
         // Who has lost the right to delete is refused also when it is gone: its anchor takes it away, or somebody.
         Err(error) if error.is_final() => match find("reading the binding", bindings.get(name)).await {

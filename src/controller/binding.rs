@@ -30,10 +30,10 @@ pub async fn bind(context: &Context, grant: &AccessGrant, uid: &GrantUid, place:
     let name = wanted.metadata.name.clone().unwrap_or_default();
     let creating = context.bindings.create(&wanted);
     let created = context.leadership.granting("creating the binding", creating).await;
-    let found = match created {
-        Ok(made) => made,
+    let (found, is_made) = match created {
+        Ok(made) => (made, true),
         Err(error) if error.is_already_exists() => match context.bindings.find(place.namespace(), &name).await? {
-            Some(found) => found,
+            Some(found) => (found, false),
             None => return Err(error),
         },
         Err(error) if error.is_final() => {
@@ -47,7 +47,8 @@ pub async fn bind(context: &Context, grant: &AccessGrant, uid: &GrantUid, place:
     let record = record(&found);
     Ok(match drift(&wanted, &found) {
         None => Bound::Made(record),
-        Some(how) if is_of_grant(uid, &[], &found) => Bound::Failed {
+        // What was made just now is ours, whatever somebody's webhook made of its marks.
+        Some(how) if is_made || is_of_grant(uid, &[], &found) => Bound::Failed {
             left: Some(record),
             message: format!("the binding {place} is not as Curfew makes it: {how}"),
         },

@@ -15,8 +15,7 @@ use super::binding::{Bound, bind, record};
 use super::keep;
 use super::rounds::Again;
 use crate::api::{
-    AccessGrant, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, EndReason, OnChange, Place,
-    RequestReference,
+    AccessGrant, AccessGrantStatus, AccessPolicy, AccessRequest, EndReason, OnChange, Place, RequestReference,
 };
 use crate::cluster::call::{CallError, call, find};
 use crate::cluster::revoke::{Revoked, revoke};
@@ -276,6 +275,7 @@ async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Again, 
         .into_iter()
         .filter_map(|attempt| match attempt {
             Ok(Revoked::Gone) => None,
+            Ok(Revoked::Replaced) => Some("it was made again meanwhile".to_owned()),
             Ok(Revoked::Lingers) => Some("somebody's finalizer holds it, and is being taken off".to_owned()),
             Err(error) => {
                 context.metrics.trouble("grant", error.kind());
@@ -309,25 +309,31 @@ async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Again, 
     Ok(Again::After(retry_after(grant, now)))
 }
 
-/// Deletes the grant's binding in one place: the one that was recorded, or, where none was, what bears the grant's marks.
+/// Deletes the grant's binding in one place: the one that was recorded, and what bears the grant's marks.
 async fn end_in(grant: &AccessGrant, place: &Place, context: &Context) -> Result<Revoked, CallError> {
     let recorded = grant
         .status
         .iter()
         .flat_map(|status| &status.bindings)
         .find(|binding| binding.namespace.as_deref() == place.namespace());
-    let binding: BoundBinding = match recorded {
-        Some(recorded) => recorded.clone(),
-        None => match or_known(
-            find_binding(grant, place, context).await,
-            context.known.binding(grant, place),
-            context,
-        )? {
-            Some(found) if GrantUid::of(grant).is_some_and(|uid| is_of_grant(&uid, &[], &found)) => record(&found),
-            _ => return Ok(Revoked::Gone),
-        },
-    };
-    revoke(&context.client, &binding).await
+    if let Some(recorded) = recorded {
+        let revoked = revoke(&context.client, recorded).await?;
+        // A replica that hasn't seen the end yet may have made it again, which is as much to be ended.
+        if revoked != Revoked::Replaced {
+            return Ok(revoked);
+        }
+    }
+    let found = or_known(
+        find_binding(grant, place, context).await,
+        context.known.binding(grant, place),
+        context,
+    )?;
+    match found {
+        Some(found) if GrantUid::of(grant).is_some_and(|uid| is_of_grant(&uid, &[], &found)) => {
+            revoke(&context.client, &record(&found)).await
+        }
+        _ => Ok(Revoked::Gone),
+    }
 }
 
 /// Writes the status, if it is another, at the version that was decided on.

@@ -2,20 +2,21 @@
 //! whoever isn't sure what time it is removes no evidence.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, TryStreamExt, stream};
-use kube::api::{DeleteParams, Preconditions};
+use futures::{StreamExt, stream};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
 
 use super::rounds::Again;
 use super::{Context, RETRY};
 use crate::api::{AccessGrant, AccessRequest};
-use crate::cluster::call::CallError;
+use crate::cluster::call::{CallError, only_this};
 use crate::core::retention;
 
 /// So many that end together are looked at together.
@@ -44,24 +45,28 @@ pub async fn grant(grant: &AccessGrant, context: &Context) -> Result<Again, Call
 
 /// Removes what requesters have too many of, whenever requests of theirs have `ended`. Not in the look at any of them: that has others to look after.
 pub async fn no_surplus(mut ended: UnboundedReceiver<String>, context: Arc<Context>) -> &'static str {
+    let (mut brakes, mut beginnings) = (context.brakes.changes(), context.leadership.beginnings());
     let mut requesters = vec![];
     while ended.recv_many(&mut requesters, TOGETHER).await > 0 {
+        while !may_remove(&context) {
+            let _ = futures::future::select(pin!(brakes.changed()), pin!(beginnings.changed())).await;
+        }
         // Of however many that ended together, once.
         let each: BTreeSet<String> = requesters.drain(..).collect();
         for requester in each {
-            if let Err(error) = no_surplus_of(&requester, &context).await
-                && !error.is_not_leading()
-            {
-                tracing::warn!(%error, "what is kept too many of is left for now");
+            if !no_surplus_of(&requester, &context).await {
                 tokio::time::sleep(RETRY).await;
                 let _ = context.ended.send(requester);
             }
+            // There is nothing else that it would wait for if there is no surplus.
+            tokio::task::yield_now().await;
         }
     }
     "surplus"
 }
 
-async fn no_surplus_of(requester: &str, context: &Context) -> Result<(), CallError> {
+/// Whether none is left.
+async fn no_surplus_of(requester: &str, context: &Context) -> bool {
     let known = context.known.requests.state().into_iter();
     let known: Vec<_> = known
         .map(|request| context.known.written_requests.of(request))
@@ -70,10 +75,25 @@ async fn no_surplus_of(requester: &str, context: &Context) -> Result<(), CallErr
         .into_iter()
         .cloned()
         .collect();
-    let removals = surplus
-        .into_iter()
-        .map(async |surplus: AccessRequest| remove(requests(&surplus, context), &surplus, context).await);
-    stream::iter(removals).buffered(AT_ONCE).try_collect().await
+    let since = Instant::now();
+    let removals = surplus.into_iter().map(async |surplus: AccessRequest| {
+        let removed = remove(requests(&surplus, context), &surplus, since, context).await;
+        if let Err(error) = &removed {
+            context.metrics.trouble("request", error.kind());
+            // Somebody else's conflict is everyday business.
+            if !error.is_conflict() && !error.is_not_leading() {
+                tracing::warn!(%error, "one that is too many is left for now");
+            }
+        }
+        removed.is_ok()
+    });
+    let removed: Vec<bool> = stream::iter(removals).buffered(AT_ONCE).collect().await;
+    removed.into_iter().all(|removed| removed)
+}
+
+/// Whoever isn't sure what time it is removes no evidence, nor does a replica that doesn't grant.
+fn may_remove(context: &Context) -> bool {
+    context.leadership.leads() && context.brakes.pulled().is_none() && !context.uninstalling
 }
 
 fn requests(request: &AccessRequest, context: &Context) -> Api<AccessRequest> {
@@ -87,27 +107,21 @@ where
     match until {
         Some(until) if context.now() < until => Ok(context.at(until)),
         // When that changes, everything is looked at.
-        Some(_) if context.leadership.leads() && context.brakes.pulled().is_none() && !context.uninstalling => {
-            remove(api, object, context).await?;
+        Some(_) if may_remove(context) => {
+            remove(api, object, Instant::now(), context).await?;
             Ok(Again::OnChange)
         }
         Some(_) | None => Ok(Again::OnChange),
     }
 }
 
-/// Removes exactly this object, as it was seen.
-async fn remove<K>(api: Api<K>, object: &K, context: &Context) -> Result<(), CallError>
+/// Removes exactly this object, as it was seen. That has waited since then.
+async fn remove<K>(api: Api<K>, object: &K, since: Instant, context: &Context) -> Result<(), CallError>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
 {
-    let _turn = context.precedence.telling().await;
-    let only_this = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: object.uid(),
-            resource_version: object.resource_version(),
-        }),
-        ..DeleteParams::default()
-    };
+    let _turn = context.precedence.telling_since(since).await;
+    let only_this = only_this(object.uid(), object.resource_version());
     let removed = context
         .leadership
         .granting(
@@ -119,7 +133,7 @@ where
         Err(error) if error.is_not_found() => Ok(()),
         removed => {
             removed?;
-            tracing::info!(object = %ObjectRef::from_obj(object), "it was kept long enough, and is removed");
+            tracing::info!(object = %ObjectRef::from_obj(object), "it has ended, was kept long enough or is one too many, and is removed");
             Ok(())
         }
     }

@@ -20,6 +20,7 @@ use super::{Context, RETRY};
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, AccessRequestStatus, RequestPhase, Seal};
 use crate::cluster::anchor::AGAIN;
 use crate::cluster::call::{CallError, find};
+use crate::cluster::precedence::First;
 use crate::core::anchor::Until;
 use crate::core::binding;
 use crate::core::facts::NamespaceFacts;
@@ -43,7 +44,7 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
         return after_its_end(&request, &context).await;
     }
     prepare(&request, &context).await;
-    let is_to_give = match glance(&request, &context) {
+    let wanting = match glance(&request, &context) {
         Glance::Enough { status, wake } => {
             if request.status.as_ref() != Some(&status) {
                 let _turn = context.precedence.telling().await;
@@ -51,11 +52,17 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
             }
             return Ok(wake.map_or(Again::OnChange, |moment| context.at(moment)));
         }
-        Glance::Wanting { is_to_give } => is_to_give,
+        Glance::Wanting(wanting) => wanting,
     };
-    let turn = turn(&request, is_to_give, &context).await;
-    let _first = context.precedence.giving().await;
-    let (mut observed, mut plan, turn) = decided_afresh(&request, is_to_give, turn, &context).await?;
+    let Some(decided) = in_turn(&request, wanting, &context).await? else {
+        return Ok(Again::After(RETRY));
+    };
+    let Decided {
+        mut observed,
+        mut plan,
+        turn,
+        first: _first,
+    } = decided;
     // No watch tells that an anchor can be had again.
     let mut again = None;
     if let Plan::Grant { spec, dead_mans_switch } = plan {
@@ -127,42 +134,61 @@ async fn prepare(request: &AccessRequest, context: &Context) {
     }
 }
 
-/// Where a requester may have only so much, what they have is counted and added to by one look after another. Who waits for that holds up nobody else.
-async fn turn(request: &AccessRequest, is_to_give: bool, context: &Context) -> Option<Turn> {
-    let is_limited = || {
-        context
-            .known
-            .policies
-            .state()
-            .iter()
-            .any(|policy| Others::matter(policy))
-    };
-    let requester = request.username().unwrap_or_default();
-    OptionFuture::from((is_to_give && is_limited()).then(|| context.turns.of(requester))).await
+/// What is to be done, and all that it rests on.
+struct Decided<'a> {
+    observed: Observed,
+    plan: Plan,
+    /// Held where its requester may have only so much: what they have is counted and added to by one look after another.
+    turn: Option<Turn>,
+    first: First<'a>,
 }
 
-/// What is to be done by what was read afresh, and all that it rests on. The guards are read after the request's words were written: whichever word was
-/// written while a guard was away, this guard is another one by now.
+/// What is to be done by what is read afresh. Whoever waits for a turn holds up nobody else's. `None`: too many of the same requester wait already.
+async fn in_turn<'a>(
+    request: &AccessRequest,
+    wanting: Wanting,
+    context: &'a Context,
+) -> Result<Option<Decided<'a>>, CallError> {
+    let Wanting { is_to_give, is_limited } = wanting;
+    let (mut turn, mut needs_turn) = (None, is_limited);
+    loop {
+        if needs_turn {
+            turn = context.turns.of(request.username().unwrap_or_default()).await;
+            if turn.is_none() {
+                return Ok(None);
+            }
+        }
+        let first = context.precedence.giving().await;
+        if let Some((observed, plan)) = decided_afresh(request, is_to_give, turn.is_some(), context).await? {
+            return Ok(Some(Decided {
+                observed,
+                plan,
+                turn,
+                first,
+            }));
+        }
+        needs_turn = true;
+    }
+}
+
+/// What is to be done, and all that it rests on. The guards are read after the request's words were written: whichever word was written while a guard was
+/// away, this guard is another one by now. `None`: it takes a turn, which this look doesn't have.
 async fn decided_afresh(
     request: &AccessRequest,
     is_to_give: bool,
-    turn: Option<Turn>,
+    has_turn: bool,
     context: &Context,
-) -> Result<(Observed, Plan, Option<Turn>), CallError> {
+) -> Result<Option<(Observed, Plan)>, CallError> {
     let guards = OptionFuture::from(is_to_give.then(|| context.guards.afresh()));
     let (mut observed, guards) = futures::try_join!(observe(request, context), guards.map(Option::transpose))?;
     let plan = decide(&observed, context.now());
     if !gives(&plan, &observed) {
-        return Ok((observed, plan, None));
+        return Ok(Some((observed, plan)));
     }
-    let turn = match turn {
-        // What is known had no limits yet.
-        None if observed.policies.iter().any(Others::matter) => {
-            Some(context.turns.of(request.username().unwrap_or_default()).await)
-        }
-        turn => turn,
-    };
-    if turn.is_some() {
+    if is_limited(&plan, &observed) && !has_turn {
+        return Ok(None);
+    }
+    if has_turn {
         observed.others.active = others_active(request, context).await?;
     }
     observed.guards = match guards {
@@ -171,7 +197,7 @@ async fn decided_afresh(
     };
     observed.brake = context.brakes.pulled();
     let plan = decide(&observed, context.now());
-    Ok((observed, plan, turn))
+    Ok(Some((observed, plan)))
 }
 
 /// The other grants of a request's requester, read afresh.
@@ -192,6 +218,19 @@ fn gives(plan: &Plan, observed: &Observed) -> bool {
     }
 }
 
+/// Whether the policy under which access is given says how much of it one requester may have.
+fn is_limited(plan: &Plan, observed: &Observed) -> bool {
+    let under = match plan {
+        Plan::Grant { spec, .. } => Some(&spec.policy.name),
+        Plan::Publish { .. } | Plan::Rest => observed.grant.as_ref().map(|grant| &grant.spec.policy.name),
+    };
+    let is_it = |policy: &AccessPolicy| under.is_none_or(|under| policy.metadata.name.as_ref() == Some(under));
+    observed
+        .policies
+        .iter()
+        .any(|policy| is_it(policy) && Others::matter(policy))
+}
+
 /// What a look at what is known is good for.
 enum Glance {
     /// To see that nothing has changed, or to tell how a granted access is doing.
@@ -200,18 +239,27 @@ enum Glance {
         wake: Option<DateTime<Utc>>,
     },
     /// Not enough: nothing is offered, granted or ended by it.
-    Wanting {
-        /// Whether it looks as if access were to be given.
-        is_to_give: bool,
-    },
+    Wanting(Wanting),
+}
+
+/// What it looks as if were to be done.
+struct Wanting {
+    /// Whether access is to be given.
+    is_to_give: bool,
+    /// Whether its requester may have only so much of it.
+    is_limited: bool,
 }
 
 fn glance(request: &AccessRequest, context: &Context) -> Glance {
     let known = known(request, context);
     let plan = decide(&known, context.now());
     let is_to_give = gives(&plan, &known);
+    let wanting = Wanting {
+        is_to_give,
+        is_limited: is_to_give && is_limited(&plan, &known),
+    };
     let Plan::Publish { status, wake } = plan else {
-        return Glance::Wanting { is_to_give };
+        return Glance::Wanting(wanting);
     };
     let is_told_already = request.status.as_ref() == Some(&status);
     let only_tells = request.status.as_ref().is_some_and(|before| before.seal.is_some())
@@ -219,7 +267,7 @@ fn glance(request: &AccessRequest, context: &Context) -> Glance {
     if is_told_already || only_tells {
         Glance::Enough { status, wake }
     } else {
-        Glance::Wanting { is_to_give }
+        Glance::Wanting(wanting)
     }
 }
 

@@ -98,13 +98,14 @@ async fn remove(binding: &RoleBinding, context: &Context) -> Result<Again, CallE
         "no grant explains this binding; it is deleted"
     );
     let revoked = revoke(&context.client, &record(binding)).await;
-    let is_gone = matches!(revoked, Ok(Revoked::Gone));
+    let is_gone = matches!(revoked, Ok(Revoked::Gone | Revoked::Replaced));
     // What has a grant is told of by that grant.
     let is_told = context.known.explaining(binding).is_some();
     let object = ObjectRef::from_obj(binding).to_string();
     context.metrics.overdue(&object, usize::from(!is_gone && !is_told));
     match revoked? {
-        Revoked::Gone => {
+        // Another of its name is told of like this one.
+        Revoked::Gone | Revoked::Replaced => {
             context.metrics.swept();
             Ok(Again::OnChange)
         }

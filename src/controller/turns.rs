@@ -1,10 +1,13 @@
 //! Whose turn it is: what one requester has is counted and added to by one look after another. Nobody waits for anybody else's, however slow that one's
-//! calls are.
+//! calls are, and a requester with a lot to be given takes up little room.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, Weak};
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
+
+/// So many looks of one requester wait for their turn at most, and the one whose turn it is.
+const WAITING: usize = 8;
 
 /// The turns of all requesters, by user name.
 #[derive(Debug, Default)]
@@ -14,9 +17,14 @@ pub struct Turns(std::sync::Mutex<HashMap<String, Weak<Mutex<()>>>>);
 pub type Turn = OwnedMutexGuard<()>;
 
 impl Turns {
-    /// Returns when it is this one's turn among those of the same requester: first come, first served.
-    pub async fn of(&self, requester: &str) -> Turn {
-        self.queue(requester).lock_owned().await
+    /// Returns when it is this one's turn among those of the same requester: first come, first served. `None`: too many wait already.
+    pub async fn of(&self, requester: &str) -> Option<Turn> {
+        let queue = self.queue(requester);
+        // Each that waits holds it, and this one too.
+        if Arc::strong_count(&queue) > WAITING + 2 {
+            return None;
+        }
+        Some(queue.lock_owned().await)
     }
 
     fn queue(&self, requester: &str) -> Arc<Mutex<()>> {
@@ -44,10 +52,26 @@ mod tests {
         let first = turns.of("alice").await;
         let mut second = Box::pin(turns.of("alice"));
         assert!(poll!(&mut second).is_pending());
-        let _other = turns.of("bob").await;
+        assert!(turns.of("bob").await.is_some());
         assert!(poll!(&mut second).is_pending());
         drop(first);
-        second.await;
+        assert!(second.await.is_some());
+    }
+
+    #[tokio::test]
+    async fn only_so_many_wait_at_once() {
+        let turns = Turns::default();
+        let first = turns.of("alice").await;
+        let mut waiting: Vec<_> = (0..WAITING).map(|_| Box::pin(turns.of("alice"))).collect();
+        for look in &mut waiting {
+            assert!(poll!(look).is_pending());
+        }
+        assert!(turns.of("alice").await.is_none());
+        assert!(turns.of("bob").await.is_some());
+        drop(first);
+        for look in waiting {
+            assert!(look.await.is_some());
+        }
     }
 
     #[tokio::test]

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use curfew::api::{AccessGrant, EndReason, RequestPhase};
+use curfew::api::{EndReason, RequestPhase, condition};
+use curfew::core::grant::name as grant_name;
 use curfew_testbed::Cluster;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -15,7 +16,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::ByteString;
-use kube::api::ListParams;
+use kube::ResourceExt;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -30,18 +31,33 @@ use crate::world::{Case, cases};
 pub fn cases() -> Vec<Case> {
     cases![
         Shipped [ComponentControl]:
-            a_foreign_webhook_that_binds_somebody_else_gives_nobody_anything,
+            what_a_foreign_webhook_binds_to_somebody_else_is_taken_away_at_once,
+            what_a_foreign_webhook_hangs_on_another_grant_is_taken_away_at_once,
             a_foreign_webhook_that_adds_somebody_to_a_binding_gives_nobody_anything,
             a_foreign_webhook_that_prolongs_a_grant_prolongs_nothing,
             a_foreign_webhook_that_says_who_asks_is_not_believed;
     ]
 }
 
-async fn a_foreign_webhook_that_binds_somebody_else_gives_nobody_anything(scene: Scene) {
+async fn what_a_foreign_webhook_binds_to_somebody_else_is_taken_away_at_once(scene: Scene) {
     let somebody_else = json!({"op": "replace", "path": "/subjects/0/name", "value": scene.mallory.name()});
     let webhook = Webhook::registered(&scene, "rbac.authorization.k8s.io", "rolebindings", somebody_else).await;
     let end = nothing_is_given(&scene).await;
     assert!(end.contains("is not as Curfew makes it"), "{end}");
+    webhook.goes(&scene).await;
+}
+
+/// With an owner that lives on, neither the deadline nor the sweep would take it away.
+async fn what_a_foreign_webhook_hangs_on_another_grant_is_taken_away_at_once(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let other = scene.granted(&scene.request("other")).await;
+    scene.said(&scene.alice, "other", "revoke").await;
+    let other = scene.grant_ended(&other).await;
+    let owner = json!({"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant", "name": other.name_any(), "uid": other.uid()});
+    let hangs_on_it = json!({"op": "replace", "path": "/metadata/ownerReferences/0", "value": owner});
+    let webhook = Webhook::registered(&scene, "rbac.authorization.k8s.io", "rolebindings", hangs_on_it).await;
+    let end = nothing_is_given(&scene).await;
+    assert!(end.contains("its owners were changed"), "{end}");
     webhook.goes(&scene).await;
 }
 
@@ -61,10 +77,13 @@ async fn a_foreign_webhook_that_prolongs_a_grant_prolongs_nothing(scene: Scene) 
     scene.asked(&scene.request("look")).await;
     scene.said(&scene.bob, "look", "approve").await;
     let request = scene.request_in("look", RequestPhase::Failed).await;
-    assert_eq!(request.status.unwrap().seal, None);
-    for grant in its_grants(&scene).await {
-        assert_eq!(scene.grant_ended(&grant).await.status.unwrap().bindings, []);
-    }
+    let status = request.status.clone().unwrap();
+    let ended = condition::get(&status.conditions, condition::ENDED).unwrap();
+    assert_eq!((status.seal, ended.reason.as_str()), (None, "ChangedWhileGranting"));
+    let name = grant_name(&request.uid().unwrap());
+    let grant = scene.grants().get(&name).await.unwrap();
+    assert_eq!(grant.spec.duration.as_str(), "900h", "it was changed");
+    assert_eq!(scene.grant_ended(&grant).await.status.unwrap().bindings, []);
     scene.has_no_access().await;
     webhook.goes(&scene).await;
 }
@@ -90,19 +109,17 @@ async fn nothing_is_given(scene: &Scene) -> String {
     scene.has_policy(&scene.policy()).await;
     scene.asked(&scene.request("look")).await;
     scene.said(&scene.bob, "look", "approve").await;
-    scene.request_in("look", RequestPhase::Failed).await;
+    let request = scene.request_in("look", RequestPhase::Failed).await;
+    // Nobody's: whoever was bound for a moment isn't any more.
     scene.has_no_access().await;
-    let grant = its_grants(scene).await.remove(0);
+    let grant = scene
+        .grants()
+        .get(&request.status.unwrap().grant.unwrap())
+        .await
+        .unwrap();
     let end = grant.status.unwrap().end.unwrap();
     assert_eq!(end.reason, EndReason::BindFailed);
     end.message
-}
-
-async fn its_grants(scene: &Scene) -> Vec<AccessGrant> {
-    let all = scene.grants().list(&ListParams::default()).await.unwrap().items;
-    all.into_iter()
-        .filter(|grant| grant.spec.request.namespace == scene.namespace)
-        .collect()
 }
 
 /// A webhook that does the same to everything of its kind that concerns one scene.

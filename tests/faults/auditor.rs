@@ -367,17 +367,16 @@ fn ended_truly(subject: &Subject, life: &Life, grant: &History<AccessGrant>, evi
         .iter()
         .filter(|binding| grant_uid(&binding[0].object) == uid)
     {
-        // A binding that was made only after that can't be known to whoever said it; the auditor judges by its deadline how soon it must go.
-        let said_too_soon = ended.is_some_and(|ended| {
-            let is_gone = deletion(binding).is_some_and(|deletion| deletion.revision < ended.revision);
-            binding[0].revision < ended.revision && !is_gone
-        });
-        let went_as_it_came = || {
-            let gone = deletion(binding).map(|deletion| gone_at(deletion, evidence.log));
-            gone.is_some_and(|gone| gone <= allowed(binding[0].at, evidence.outages))
-        };
-        if said_too_soon && !(subject.binding_may_come_late && went_as_it_came()) {
-            findings.push("a grant that said Ended before its binding was gone".to_owned());
+        let Some(ended) = ended else { continue };
+        if deletion(binding).is_some_and(|deletion| deletion.revision < ended.revision) {
+            continue;
+        }
+        // What came only after that, or just then, can't be known to whoever said it; it goes as it came.
+        let came_late = subject.binding_may_come_late || binding[0].revision > ended.revision;
+        let gone = deletion(binding).map(|deletion| gone_at(deletion, evidence.log));
+        let went_as_it_came = gone.is_some_and(|gone| gone <= allowed(binding[0].at, evidence.outages));
+        if !(came_late && went_as_it_came) {
+            findings.push("a grant that said Ended while a binding of it stood".to_owned());
         }
     }
     let Some(deadline) = deadline(subject, &grant[0].object) else {

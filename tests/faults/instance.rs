@@ -35,6 +35,7 @@ pub struct Instance {
     pub id: String,
     pub terms: Terms,
     pub role: String,
+    /// How long its access lasts.
     pub lasts: Duration,
     admin: Client,
     /// The user name of alice, who is another in each instance.
@@ -88,11 +89,6 @@ impl Instance {
     pub fn namespaces(&self) -> Vec<String> {
         let second = self.terms.in_two.then(|| format!("{}{SECOND}", self.id));
         std::iter::once(self.id.clone()).chain(second).collect()
-    }
-
-    /// How long its access lasts.
-    pub fn lasts(&self) -> Duration {
-        self.lasts
     }
 
     // ---- what there is before anybody asks ----

@@ -1,7 +1,7 @@
 //! The scenarios that every fault is tried on. One more in this list is swept at once.
 //!
 //! A scenario says what its people do and how it ends when nothing goes wrong. What people do by nature, trying again what was refused and approving again
-//! what was offered anew, is in `instance.rs`.
+//! what was offered anew, is in `asked.rs`.
 
 use curfew::api::{EndReason, RequestPhase};
 use futures::FutureExt;

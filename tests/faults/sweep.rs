@@ -244,7 +244,7 @@ impl Stage<'_> {
             subject: Subject {
                 id: instance.id.clone(),
                 told: told.clone(),
-                lasts: instance.lasts(),
+                lasts: instance.lasts,
                 approvals: scenario.terms.approvals,
                 approvers: &["bob", "carol"],
                 requester: instance.requester.clone(),
