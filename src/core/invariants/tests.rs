@@ -213,6 +213,40 @@ fn an_access_beyond_a_limit_is_found_when_it_is_sealed() {
     let mut first_ended = two(1);
     ended(&mut first_ended);
     assert_eq!(found_between(&before(first_ended.clone()), &first_ended), "");
+
+    let extending = |uid: &str| {
+        let mut world = two(1);
+        world.grants[1].spec.extends = Some(crate::api::Extended {
+            name: "the-other".into(),
+            uid: uid.into(),
+            since: written(0),
+        });
+        world
+    };
+    let first = world().grants[0].metadata.uid.clone().unwrap();
+    let takes_over = extending(&first);
+    assert_eq!(
+        found_between(&before(takes_over.clone()), &takes_over),
+        "",
+        "it takes over from the first"
+    );
+    let another = extending("uid-of-a-third");
+    assert!(
+        found_between(&before(another.clone()), &another).contains("I3"),
+        "the first is one besides"
+    );
+}
+
+#[test]
+fn a_seal_is_as_old_as_it_is_whatever_becomes_of_another() {
+    let denied_later = changed(|world| {
+        world.requests[0].spec.decisions.push(deny("carol"));
+        let mut another = world.requests[0].clone();
+        another.metadata.uid = Some("uid-of-another".into());
+        another.status = None;
+        world.requests.insert(0, another);
+    });
+    assert_eq!(found_between(&denied_later, &denied_later), "");
 }
 
 /// The policy of the world is another, and the grant was made under it.
@@ -336,12 +370,15 @@ fn what_was_extended_and_stays_is_found_once_nothing_is_left_to_do() {
     let (mut request, mut first) = (both.requests[0].clone(), both.grants[0].clone());
     request.metadata.uid = Some("uid-of-the-first".into());
     first.metadata.uid = Some("uid-of-first".into());
+    first.metadata.name = Some("grant-first".into());
     first.spec.request.uid = "uid-of-the-first".into();
     first.spec.extends = None;
     request.status.as_mut().unwrap().seal.as_mut().unwrap().uid = "uid-of-first".into();
     both.requests.push(request);
     both.grants.push(first);
-    assert!(!unfinished(&both).is_empty());
+    let stays = unfinished(&both).join("; ");
+    let other = both.grants[0].metadata.name.clone().unwrap();
+    assert!(stays.contains("grant-first") && !stays.contains(&other), "{stays}");
     both.grants[0].status.as_mut().unwrap().phase = None;
     assert_eq!(unfinished(&both), Vec::<String>::new(), "it isn't bound yet");
 }
