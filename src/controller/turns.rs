@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, Weak};
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-/// So many looks of one requester wait for their turn at most, and the one whose turn it is.
+/// So many looks of one requester wait for their turn at most.
 const WAITING: usize = 8;
 
 /// The turns of all requesters, by user name.
@@ -20,8 +20,8 @@ impl Turns {
     /// Returns when it is this one's turn among those of the same requester: first come, first served. `None`: too many wait already.
     pub async fn of(&self, requester: &str) -> Option<Turn> {
         let queue = self.queue(requester);
-        // Each that waits holds it, and this one too.
-        if Arc::strong_count(&queue) > WAITING + 2 {
+        // Whose turn it is holds it, each that waits, and this one.
+        if Arc::strong_count(&queue) > WAITING + 1 {
             return None;
         }
         Some(queue.lock_owned().await)
@@ -42,6 +42,8 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use futures::poll;
 
     use super::*;
@@ -66,7 +68,8 @@ mod tests {
         for look in &mut waiting {
             assert!(poll!(look).is_pending());
         }
-        assert!(turns.of("alice").await.is_none());
+        let one_more = Box::pin(turns.of("alice"));
+        assert!(matches!(poll!(one_more), Poll::Ready(None)));
         assert!(turns.of("bob").await.is_some());
         drop(first);
         for look in waiting {
