@@ -65,9 +65,9 @@ fn main() -> ExitCode {
     let cases = [
         // What waits longest begins first.
         uninstall::cases(),
-        webhook::cases(),
         anchor_overdue::cases(),
         simultaneous::cases(),
+        outage::cases(),
         anchor::cases(),
         anchor_refused::cases(),
         boundary::cases(),
@@ -92,13 +92,13 @@ fn main() -> ExitCode {
         limits::cases(),
         lost_rights::cases(),
         namespaces::cases(),
-        outage::cases(),
         policy::cases(),
         refusal::cases(),
         replicas::cases(),
         retention::cases(),
         schedule::cases(),
         tutorial::cases(),
+        webhook::cases(),
     ];
     let trials: Vec<Trial> = cases.into_iter().flatten().map(world::Case::trial).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
