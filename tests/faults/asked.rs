@@ -26,8 +26,9 @@ impl Asked<'_> {
     /// Alice asks for the access of another request for longer, if it has one. Whether she did.
     pub async fn asks_to_extend(self, other: Self) -> bool {
         let extended = self.instance.history.look(|pages| {
+            let lasts = other.newest(pages).is_some_and(|request| !is_over(&request.object));
             let grants = other.grants(pages);
-            grants.first().map(|grant| grant.object.name_any())
+            grants.first().filter(|_| lasts).map(|grant| grant.object.name_any())
         });
         let Some(extended) = extended else {
             return false;

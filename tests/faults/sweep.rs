@@ -106,11 +106,11 @@ pub async fn sweep(world: &World, seed: u64, extent: Extent) -> Outcome {
         vec![]
     };
     let chosen = match extent {
-        Extent::All => points.clone(),
+        Extent::All => in_any_order(points.clone(), seed),
         Extent::Some(tried) => choose(&points, seed, tried),
         Extent::Like(text) => {
             let is_like = |point: &&Point| told(&scenarios, point).contains(&text);
-            points.iter().filter(is_like).cloned().collect()
+            in_any_order(points.iter().filter(is_like).cloned().collect(), seed)
         }
     };
     println!(
@@ -350,6 +350,14 @@ fn befalling(scenario: usize, shared: bool, call: &Call, nth: usize) -> Vec<Poin
             },
         })
         .collect()
+}
+
+/// So that what one fault holds up for a while isn't what all the next ones wait for: events are written one after the other.
+fn in_any_order(points: Vec<Point>, seed: u64) -> Vec<Point> {
+    let mut chance = Chance(seed);
+    let mut ordered: Vec<_> = points.into_iter().map(|point| (chance.next(), point)).collect();
+    ordered.sort_by_key(|(order, _)| *order);
+    ordered.into_iter().map(|(_, point)| point).collect()
 }
 
 /// Some of them, spread over all calls and kinds: whatever was chosen least is chosen next, and chance decides among equals.
