@@ -17,8 +17,9 @@ pub fn cases() -> Vec<Case> {
         Shipped [AuditLog]: what_has_ended_is_removed_when_it_was_kept_long_enough_and_what_lasts_stays;
         Shipped []:
             what_is_kept_for_days_is_removed_when_its_policy_says_sooner,
-            of_a_requesters_ended_requests_five_hundred_are_kept_and_those_are_the_latest,
             a_stolen_operator_token_removes_nothing_that_has_not_ended;
+        // So many at once keep an operator busy for seconds, and others count on theirs.
+        Lent []: of_a_requesters_ended_requests_five_hundred_are_kept_and_those_are_the_latest;
     ]
 }
 
