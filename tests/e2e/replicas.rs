@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use curfew::api::{RequestPhase, time};
 use curfew::core::grant::{deadline, name as grant_name};
-use curfew_testbed::{AuditEvent, OperatorOptions};
+use curfew_testbed::{AuditEvent, Operator, OperatorOptions};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -83,12 +83,7 @@ async fn case_40_a_leader_paused_across_its_lease_grants_nothing_more_when_it_go
     scene.active("after").await;
     scene.has_policy(&scene.policy_with(json!({"maxDuration": "2h"}))).await;
 
-    let later: Vec<_> = scene
-        .operator_writes()
-        .into_iter()
-        .filter(|event| event.received >= taken && agent(event) == first.name())
-        .map(|event| format!("{} {} {}", event.verb, event.uri, event.code))
-        .collect();
+    let later = by_since(scene.operator_writes(), first, taken);
     assert!(
         later.is_empty(),
         "the first wrote after the second took over: {later:#?}"
@@ -171,11 +166,7 @@ async fn case_40_while_the_leader_is_cut_off_the_other_replica_grants_and_ends_a
     .await;
     scene.said(&scene.bob, "after", "approve").await;
     scene.active("after").await;
-    let by_far: Vec<_> = granting_writes(&scene)
-        .into_iter()
-        .filter(|event| event.received >= taken && agent(event) == far.name())
-        .map(|event| format!("{} {} {}", event.verb, event.uri, event.code))
-        .collect();
+    let by_far = by_since(granting_writes(&scene), &far, taken);
     assert!(by_far.is_empty(), "it granted after the other took over: {by_far:#?}");
     assert_eq!(scene.bindings().await.len(), 2, "each was bound once");
     assert_eq!((leads(&far).await, leads(near).await), (false, true));
@@ -296,6 +287,14 @@ fn granting_writes(scene: &Scene) -> Vec<AuditEvent> {
     let writes = scene.operator_writes().into_iter();
     writes
         .filter(|event| event.verb == "create" && ["accessgrants", "rolebindings"].contains(&event.resource.as_str()))
+        .collect()
+}
+
+/// What one replica has done of this since then.
+fn by_since(events: Vec<AuditEvent>, who: &Operator, since: Timestamp) -> Vec<String> {
+    let its = events.into_iter();
+    let its = its.filter(|event| event.received >= since && agent(event) == who.name());
+    its.map(|event| format!("{} {} {}", event.verb, event.uri, event.code))
         .collect()
 }
 

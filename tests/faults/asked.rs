@@ -191,14 +191,14 @@ impl Asked<'_> {
     // ---- what is seen ----
 
     /// How it is now, if it is there.
-    pub fn now(self) -> Option<AccessRequest> {
+    fn now(self) -> Option<AccessRequest> {
         self.instance
             .history
             .look(|pages| self.newest(pages).map(|version| version.object.clone()))
     }
 
     /// The newest version of what is there.
-    pub fn newest(self, pages: &Pages) -> Option<&Version<AccessRequest>> {
+    fn newest(self, pages: &Pages) -> Option<&Version<AccessRequest>> {
         let living = living(&pages.requests, &self.instance.id);
         living
             .into_iter()
@@ -206,7 +206,7 @@ impl Asked<'_> {
     }
 
     /// Its grants that are there: one at most, if all is well.
-    pub fn grants(self, pages: &Pages) -> Vec<&Version<AccessGrant>> {
+    fn grants(self, pages: &Pages) -> Vec<&Version<AccessGrant>> {
         let living = living(&pages.grants, &self.instance.id).into_iter();
         living
             .filter(|grant| grant.object.spec.request.name == self.name)
@@ -253,13 +253,11 @@ impl Asked<'_> {
     }
 }
 
-/// Where a request stands, in one word.
-pub fn phase(request: &AccessRequest) -> Option<RequestPhase> {
+fn phase(request: &AccessRequest) -> Option<RequestPhase> {
     request.status.as_ref()?.phase
 }
 
-/// Whether it has ended.
-pub fn is_over(request: &AccessRequest) -> bool {
+fn is_over(request: &AccessRequest) -> bool {
     phase(request).is_some_and(RequestPhase::is_final)
 }
 

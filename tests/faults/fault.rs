@@ -94,6 +94,11 @@ impl Fault {
         }
     }
 
+    /// Whether a binding may be made long after the operator was told nothing of it.
+    pub fn may_bind_late(self, call: &Call) -> bool {
+        self == Self::Late && makes_binding(call)
+    }
+
     /// Whether an access may end so instead of as undisturbed. Of what is allowed here nothing ends later, and nobody gets more.
     pub fn excuses(self, call: &Call, undisturbed: End, end: End) -> bool {
         let ended = |request, grant| {
@@ -138,7 +143,7 @@ impl Fault {
 }
 
 /// Whether it is a call by which access is given.
-pub fn makes_binding(call: &Call) -> bool {
+fn makes_binding(call: &Call) -> bool {
     call.verb == "create" && ["rolebindings", "clusterrolebindings"].contains(&call.resource.as_str())
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use crate::auditor::{Evidence, Subject, audit};
 use crate::call::{Call, SHARED, owner_of_shared};
-use crate::fault::{Fault, makes_binding};
+use crate::fault::Fault;
 use crate::instance::{Instance, LIMIT};
 use crate::proxy::{Armed, Came};
 use crate::scenarios::{self, End, Scenario};
@@ -254,7 +254,7 @@ impl Stage<'_> {
                 bindings: fault.as_ref().map_or(1, |armed| armed.fault.bindings(&armed.call)),
                 binding_may_come_late: fault
                     .as_ref()
-                    .is_some_and(|armed| armed.fault == Fault::Late && makes_binding(&armed.call)),
+                    .is_some_and(|armed| armed.fault.may_bind_late(&armed.call)),
                 may_delay: fault.map_or(Duration::ZERO, |armed| armed.fault.may_delay()),
                 before,
                 after,
@@ -362,13 +362,11 @@ fn in_any_order(points: Vec<Point>, seed: u64) -> Vec<Point> {
 
 /// Some of them, spread over all calls and kinds: whatever was chosen least is chosen next, and chance decides among equals.
 fn choose(points: &[Point], seed: u64, tried: usize) -> Vec<Point> {
-    let mut chance = Chance(seed);
-    let mut left: Vec<(u64, &Point)> = points.iter().map(|point| (chance.next(), point)).collect();
-    left.sort_by_key(|(order, _)| *order);
+    let mut left = in_any_order(points.to_vec(), seed);
     let (mut calls, mut faults, mut scenarios) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let (mut chosen, mut too_late, mut shared) = (vec![], 0, 0);
     while chosen.len() < tried && !left.is_empty() {
-        let count = |(_, point): &(u64, &Point)| {
+        let count = |point: &Point| {
             let Armed { call, fault, nth: _ } = &point.armed;
             let told = |map: &BTreeMap<_, usize>, key| map.get(&key).copied().unwrap_or_default();
             told(&calls, (call.clone(), point.shared)) * 3
@@ -376,7 +374,7 @@ fn choose(points: &[Point], seed: u64, tried: usize) -> Vec<Point> {
                 + scenarios.get(&point.scenario).copied().unwrap_or(0usize)
         };
         let next = (0..left.len()).min_by_key(|index| count(&left[*index])).unwrap();
-        let (_, point) = left.swap_remove(next);
+        let point = left.swap_remove(next);
         let is_too_late = matches!(point.armed.fault, Fault::Slow | Fault::Late);
         if is_too_late && too_late >= tried / TOO_LATE_OF || point.shared && shared >= tried * SHARED_OF_TEN / 10 {
             continue;
@@ -386,7 +384,7 @@ fn choose(points: &[Point], seed: u64, tried: usize) -> Vec<Point> {
         *calls.entry((point.armed.call.clone(), point.shared)).or_default() += 1;
         *faults.entry(point.armed.fault).or_default() += 1;
         *scenarios.entry(point.scenario).or_default() += 1;
-        chosen.push(point.clone());
+        chosen.push(point);
     }
     chosen
 }

@@ -7,7 +7,7 @@ use crate::core::fixture::*;
 
 type Change<T> = fn(&mut T);
 
-fn changed(change: Change<AccessPolicySpec>) -> AccessPolicySpec {
+pub(super) fn changed(change: Change<AccessPolicySpec>) -> AccessPolicySpec {
     let mut spec = policy_spec();
     change(&mut spec);
     spec

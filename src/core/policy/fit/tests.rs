@@ -1,12 +1,7 @@
 use super::*;
 use crate::api::{LabelSelector, RoleKind, RoleReference};
 use crate::core::fixture::*;
-
-fn changed(change: fn(&mut AccessPolicySpec)) -> AccessPolicySpec {
-    let mut spec = policy_spec();
-    change(&mut spec);
-    spec
-}
+use crate::core::policy::tests::changed;
 
 fn scope(policy: &AccessPolicySpec, spec: &AccessRequestSpec, who: &Requester, targets: &[NamespaceFacts]) -> String {
     let ask = Ask {
