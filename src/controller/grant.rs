@@ -27,6 +27,9 @@ use crate::core::grant::{
 };
 use crate::core::review;
 
+/// What was there so long ago the watches have shown: one that tells nothing is taken for dead before that, and opened again.
+const SHOWN_BY: chrono::Duration = chrono::Duration::seconds(90);
+
 /// Looks at one grant. Whatever is under way when the deadline comes is dropped for the end.
 ///
 /// # Errors
@@ -81,7 +84,7 @@ async fn condemned(grant: Arc<AccessGrant>, context: &Context) -> Arc<AccessGran
 
 /// Does what is to be done with a grant before its deadline.
 async fn hold(grant: &AccessGrant, context: &Context) -> Result<Again, CallError> {
-    // What is known is enough to rest, and to carry out what was decided afresh when the request was sealed. It is not enough to end anything.
+    // What is known is enough to rest. It is not enough to bind or to end anything.
     let known = context.known.about_grant(grant);
     let mut plan = decide(&known);
     if let Plan::End(_) = plan {
@@ -98,9 +101,26 @@ async fn hold(grant: &AccessGrant, context: &Context) -> Result<Again, CallError
         Plan::Bind(_) if context.brakes.pulled().is_some() || !context.leadership.leads() => {
             Ok(context.at(deadline(grant)))
         }
-        Plan::Bind(places) => bind_all(grant, &places, context).await,
+        Plan::Bind(places) => match current(grant, context).await? {
+            Some(true) => bind_all(grant, &places, context).await,
+            Some(false) => Ok(Again::After(Duration::ZERO)),
+            None => Ok(Again::After(super::RETRY)),
+        },
         Plan::End(why) => end(grant, why, context).await,
     }
+}
+
+/// Whether a grant is what it is known as, or another version, which is known from here on; `None`: it isn't there. Another replica may have bound or ended it,
+/// or this one, and the answer was lost.
+async fn current(grant: &AccessGrant, context: &Context) -> Result<Option<bool>, CallError> {
+    let grants = Api::<AccessGrant>::all(context.client.clone());
+    let found = find("reading the AccessGrant", grants.get(&grant.name_any())).await?;
+    let Some(found) = found.filter(|found| found.uid() == grant.uid()) else {
+        return Ok(None);
+    };
+    let is_as_known = found.resource_version() == grant.resource_version();
+    context.known.written_grants.wrote(found);
+    Ok(Some(is_as_known))
 }
 
 /// Says whether an access that nobody approved was reviewed, before its end and after it. What the watches have shown is enough: nothing rests on it.
@@ -131,34 +151,37 @@ async fn observe(grant: &AccessGrant, known: Observed, context: &Context) -> Res
     let reference = &grant.spec.request;
     let requests = Api::<AccessRequest>::namespaced(context.client.clone(), &reference.namespace);
     let role = grant.spec.role.reference();
+    let places = grant.spec.places().into_iter().zip(known.targets);
     let (request, role, policy, anchor, successor, targets) = futures::join!(
         find("reading the AccessRequest", requests.get(&reference.name)),
         context.reads.role(&role, grant.spec.role_namespace()),
         policy(grant, context),
         anchor(grant, context),
         successor(known.successor.as_ref(), context),
-        try_join_all(
-            grant
-                .spec
-                .places()
-                .into_iter()
-                .map(|place| look_at(grant, place, context))
-        )
+        try_join_all(places.map(|(place, known)| look_at(grant, place, known, context)))
     );
+    let whole = (known.anchor.job.is_some() && known.anchor.service.is_some()).then(|| known.anchor.clone());
     Ok(Observed {
         grant: grant.clone(),
-        request: or_known(request, known.request, context)?,
-        role: or_known(role, known.role, context)?,
-        policy: or_known(policy, known.policy, context)?,
-        targets: or_known(targets, known.targets, context)?,
-        anchor: or_known(anchor, known.anchor, context)?,
-        successor: or_known(successor, known.successor, context)?,
+        request: or_known(grant, request, known.request, context)?,
+        role: or_known(grant, role, known.role, context)?,
+        policy: or_known(grant, policy, known.policy, context)?,
+        targets: targets?,
+        anchor: or_known(grant, anchor, whole, context)?.unwrap_or(known.anchor),
+        successor: or_known(grant, successor, known.successor, context)?,
     })
 }
 
-fn or_known<T>(read: Result<T, CallError>, known: T, context: &Context) -> Result<T, CallError> {
+/// What can't be read is as it is known. That it isn't known says nothing about what a young grant rests on: it may be there, and not have been shown yet.
+fn or_known<T>(
+    grant: &AccessGrant,
+    read: Result<Option<T>, CallError>,
+    known: Option<T>,
+    context: &Context,
+) -> Result<Option<T>, CallError> {
+    let is_young = || context.now() - created(grant) < SHOWN_BY;
     match read {
-        Err(error) if error.is_final() && context.known.is_whole() => {
+        Err(error) if error.is_final() && context.known.is_whole() && !(known.is_none() && is_young()) => {
             tracing::warn!(%error, "what is known counts, for it can't be read");
             Ok(known)
         }
@@ -186,14 +209,19 @@ async fn successor(seen: Option<&AccessGrant>, context: &Context) -> Result<Opti
 }
 
 /// The anchor, where there is one.
-async fn anchor(grant: &AccessGrant, context: &Context) -> Result<Seen, CallError> {
+async fn anchor(grant: &AccessGrant, context: &Context) -> Result<Option<Seen>, CallError> {
     match &grant.spec.anchor {
-        Some(anchor) => context.known.anchors.read(&anchor.name).await,
-        None => Ok(Seen::default()),
+        Some(anchor) => context.known.anchors.read(&anchor.name).await.map(Some),
+        None => Ok(None),
     }
 }
 
-async fn look_at(grant: &AccessGrant, place: Place, context: &Context) -> Result<TargetSeen, CallError> {
+async fn look_at(
+    grant: &AccessGrant,
+    place: Place,
+    known: TargetSeen,
+    context: &Context,
+) -> Result<TargetSeen, CallError> {
     // Before a grant is bound there is no binding to look at; should there be one all the same, making it shows that.
     let binding = async {
         if grant.status.is_some() {
@@ -208,8 +236,11 @@ async fn look_at(grant: &AccessGrant, place: Place, context: &Context) -> Result
             None => Ok(None),
         }
     };
-    let (namespace, binding) = futures::try_join!(namespace, binding)?;
-    Ok(TargetSeen { namespace, binding })
+    let (namespace, binding) = futures::join!(namespace, binding);
+    Ok(TargetSeen {
+        namespace: or_known(grant, namespace, known.namespace, context)?,
+        binding: or_known(grant, binding, known.binding, context)?,
+    })
 }
 
 async fn find_binding(grant: &AccessGrant, place: &Place, context: &Context) -> Result<Option<RoleBinding>, CallError> {
@@ -324,6 +355,7 @@ async fn end_in(grant: &AccessGrant, place: &Place, context: &Context) -> Result
         }
     }
     let found = or_known(
+        grant,
         find_binding(grant, place, context).await,
         context.known.binding(grant, place),
         context,

@@ -19,6 +19,7 @@ mod kube_controllers;
 mod people;
 mod places;
 mod replica;
+mod scenes;
 mod schedule;
 mod weather;
 
@@ -32,7 +33,8 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use self::schedule::{Outcome, play};
+use self::scenes::Scene;
+use self::schedule::{Outcome, play, play_scene};
 
 /// A quarter of what a schedule costs is memory, asked for and given back: this one takes half as long as the usual one.
 #[global_allocator]
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
         Trial::test(format!("on a real one::{name}"), move || places::on_a_real_one(play))
             .with_ignored_flag(!places::has_a_real_one())
     });
+    let scenes = scenes::all().map(|scene| Trial::test(format!("scene::{}", scene.name), move || staged(&scene)));
     let played = Trial::test(format!("{schedules} schedules"), move || {
         if here {
             many(from, schedules)
@@ -91,7 +94,7 @@ fn main() -> ExitCode {
             optimised(from, schedules)
         }
     });
-    let trials = in_memory.chain(on_a_real_one).chain([played]).collect();
+    let trials = in_memory.chain(on_a_real_one).chain(scenes).chain([played]).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     places::stop();
     conclusion.exit_code()
@@ -113,6 +116,14 @@ fn alone(seed: u64) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+fn staged(scene: &Scene) -> Result<(), Failed> {
+    let outcome = play_scene(scene);
+    if outcome.wrong.is_empty() {
+        return Ok(());
+    }
+    Err([outcome.told.join("\n"), told(&outcome)].join("\n").into())
 }
 
 /// What came of all schedules so far.

@@ -16,6 +16,7 @@ use crate::chance::Chance;
 use crate::kube_controllers;
 use crate::people::People;
 use crate::replica::{BEGINS, Replica};
+use crate::scenes::Scene;
 use crate::weather::{Storm, Weather};
 
 /// How often it is looked whether something should have happened.
@@ -43,12 +44,21 @@ pub struct Outcome {
 
 /// Plays the schedule of a seed.
 pub fn play(seed: u64, tells: bool) -> Outcome {
+    in_virtual_time(Schedule::play(seed, tells, None))
+}
+
+/// Plays a scene.
+pub fn play_scene(scene: &Scene) -> Outcome {
+    in_virtual_time(Schedule::play(0, true, Some(scene)))
+}
+
+fn in_virtual_time(schedule: impl Future<Output = Outcome>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
-    let outcome = runtime.block_on(Schedule::play(seed, tells));
+    let outcome = runtime.block_on(schedule);
     // What is left of killed replicas waits for what won't come.
     runtime.shutdown_background();
     outcome
@@ -75,7 +85,7 @@ struct Schedule<'a> {
 }
 
 impl Schedule<'_> {
-    async fn play(seed: u64, tells: bool) -> Outcome {
+    async fn play(seed: u64, tells: bool, scene: Option<&Scene>) -> Outcome {
         let mut chance = Chance::new(seed);
         let begun = Instant::now();
         let base =
@@ -91,7 +101,7 @@ impl Schedule<'_> {
             people: People::new(&server, &weather, chance.fork()),
             server: &server,
             weather: &weather,
-            replicas: (0..1 + chance.below(2))
+            replicas: (0..scene.map_or_else(|| 1 + chance.below(2), |scene| scene.replicas))
                 .map(|number| Replica::new(number, Arc::clone(&server)))
                 .collect(),
             chance,
@@ -99,7 +109,10 @@ impl Schedule<'_> {
             stalled_until: begun,
             undone: vec![],
         };
-        let done = schedule.all().await;
+        let done = match scene {
+            None => schedule.all().await,
+            Some(scene) => schedule.scene(scene).await,
+        };
         kube.abort();
         let state = &mut *weather.state();
         if let Err(wrong) = done {
@@ -130,6 +143,35 @@ impl Schedule<'_> {
         self.clears().await?;
         self.everything_has_ended().await?;
         self.access_is_given_and_ends().await?;
+        self.ends().await
+    }
+
+    async fn scene(&mut self, scene: &Scene) -> Result<(), String> {
+        for number in 0..self.replicas.len() {
+            self.replicas[number].start(true);
+            self.passes(BEGINS).await?;
+        }
+        let bound = {
+            let state = &mut *self.weather.state();
+            state.planned.clone_from(&scene.faults);
+            state.auditor.seen.bound
+        };
+        self.people.prepares_last();
+        let request = self.people.asks_last("scene");
+        self.until(&request, "/status/offer/digest", None, Duration::from_secs(10))
+            .await?;
+        self.people.says(&request, "bob", Verdict::Approve);
+        self.until(&request, "/status/phase", Some(scene.phase), Duration::from_secs(60))
+            .await?;
+        let (bound, left) = {
+            let state = self.weather.state();
+            (state.auditor.seen.bound - bound, state.planned.len())
+        };
+        if (bound, left) != (scene.bindings, 0) {
+            return Err(format!("{bound} bindings were made, and {left} faults didn't come"));
+        }
+        self.clears().await?;
+        self.everything_has_ended().await?;
         self.ends().await
     }
 

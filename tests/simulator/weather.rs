@@ -30,6 +30,9 @@ pub struct Storm {
     pub watches: u32,
 }
 
+/// What becomes of somebody's next such call; of what a watch tells next, that it comes so late.
+pub type Fault = (Who, Verb, Kind, Fate);
+
 pub struct Weather {
     state: Mutex<State>,
     pub guards: Guards,
@@ -38,6 +41,8 @@ pub struct Weather {
 pub struct State {
     pub auditor: Auditor,
     pub storm: Storm,
+    /// What goes wrong besides, in any weather.
+    pub planned: Vec<Fault>,
     chance: Chance,
     time: Arc<Time>,
     trace: DefaultHasher,
@@ -52,6 +57,7 @@ impl Weather {
         let state = State {
             auditor: Auditor::new(time.now()),
             storm: Storm::default(),
+            planned: vec![],
             chance,
             time,
             trace: DefaultHasher::new(),
@@ -97,6 +103,15 @@ impl State {
         *self.faults.entry(fault).or_default() += 1;
     }
 
+    /// What was planned for what somebody does now.
+    fn planned(&mut self, who: Who, verb: Verb, kind: Kind) -> Option<Fate> {
+        let mut planned = self.planned.iter();
+        let next = planned.position(|(for_whom, at, about, _)| (*for_whom, *at, *about) == (who, verb, kind))?;
+        let (_, _, _, fate) = self.planned.remove(next);
+        self.hinders(who, "planned", fate.there + fate.back + TRIES_AGAIN);
+        Some(fate)
+    }
+
     /// A fault for whoever calls, that lasts so long.
     fn hinders(&mut self, who: Who, fault: &'static str, lasts: Duration) {
         self.count(fault);
@@ -110,6 +125,9 @@ impl Surroundings for Weather {
     fn fate(&self, call: &Call) -> Fate {
         let state = &mut *self.state();
         state.calls += 1;
+        if let Some(planned) = state.planned(call.who, call.verb, call.key.kind) {
+            return planned;
+        }
         let mut fate = Fate {
             there: state.chance.up_to(QUICK),
             back: state.chance.up_to(QUICK),
@@ -140,8 +158,11 @@ impl Surroundings for Weather {
         fate
     }
 
-    fn telling(&self, who: Who) -> Telling {
+    fn telling(&self, who: Who, about: Kind) -> Telling {
         let state = &mut *self.state();
+        if let Some(planned) = state.planned(who, Verb::Watch, about) {
+            return Telling::After(planned.there);
+        }
         let bad = who != Who::Another && state.chance.in_thousand(state.storm.watches);
         match state.chance.below(10) {
             0 if bad => {

@@ -79,7 +79,7 @@ pub enum Telling {
 /// What is around the API server.
 pub trait Surroundings: Send + Sync {
     fn fate(&self, call: &Call) -> Fate;
-    fn telling(&self, who: Who) -> Telling;
+    fn telling(&self, who: Who, about: Kind) -> Telling;
     /// Whether admission lets an object be written.
     fn admits(&self, store: &Store, call: &Call, object: &Value) -> Result<(), Refusal>;
     /// Something was stored.

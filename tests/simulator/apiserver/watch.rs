@@ -108,7 +108,7 @@ impl Watching {
             let mut news = std::pin::pin!(server.news(self.key.kind));
             news.as_mut().enable();
             if let Some(line) = self.look() {
-                match self.server.around.telling(self.who) {
+                match self.server.around.telling(self.who, self.key.kind) {
                     Telling::After(lag) => tokio::time::sleep(lag).await,
                     Telling::Never => std::future::pending().await,
                     Telling::Broken => return Err("the connection was cut".into()),
