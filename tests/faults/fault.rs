@@ -120,10 +120,14 @@ impl Fault {
             }
             // The API server says that there is no such policy: nothing is granted under it.
             (Self::Stale, "get", "accesspolicies") => ended(RequestPhase::Failed, Fate::Never),
-            // It says that the request is gone, when something else was about to end the access; before the seal, that is as if it had been overtaken.
-            (Self::Stale, "get", "accessrequests") => [RequestPhase::Withdrawn, RequestPhase::Failed]
-                .into_iter()
-                .any(|phase| ended(phase, Fate::Ended(EndReason::RequestDeleted))),
+            // It says that the request is gone, when something else was about to end the access, or seemed to, for a watch had not shown the binding yet;
+            // before the seal, that is as if it had been overtaken. What is over by then can't be extended.
+            (Self::Stale, "get", "accessrequests") => {
+                [RequestPhase::Withdrawn, RequestPhase::Failed]
+                    .into_iter()
+                    .any(|phase| ended(phase, Fate::Ended(EndReason::RequestDeleted)))
+                    || ended(RequestPhase::Failed, Fate::Never)
+            }
             // It says that a part of the anchor is gone, when something else was about to end the access.
             (Self::Stale, "get", "jobs" | "services") => {
                 ended(RequestPhase::Revoked, Fate::Ended(EndReason::AnchorBroken))
