@@ -125,8 +125,8 @@ enum Failure {
     ControllersEnded,
     #[error("{0}")]
     Left(String),
-    #[error("health and metrics are no longer served: {0}")]
-    Serving(std::io::Error),
+    #[error("health and metrics are no longer served, which must not happen; restart it")]
+    ServingEnded,
 }
 
 fn main() -> ExitCode {
@@ -219,7 +219,7 @@ async fn operate(parts: Parts, listen: SocketAddr) -> Result<(), Failure> {
             Some(()) => { tracing::info!("curfew ends"); Ok(()) }
             None => Err(Failure::ControllersEnded),
         },
-        served = serving => served.map_err(Failure::Serving),
+        _ = serving => Err(Failure::ServingEnded),
     }
 }
 

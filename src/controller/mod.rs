@@ -168,7 +168,17 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         election.run().boxed(),
         sweep_of_the_start(Arc::clone(&context), || health.swept()).boxed(),
     ];
-    let mut attending: FuturesUnordered<_> = told.into_iter().chain(others).collect();
+    until_over(working, told.into_iter().chain(others).collect(), stop).await;
+    // It isn't renewed any more when it is given up.
+    election.give_up().await;
+}
+
+/// Until the controllers have ended, or what attends to them has, which must not happen; once told to stop, no longer than [`LIMIT`].
+async fn until_over(
+    working: Vec<BoxFuture<'static, &'static str>>,
+    mut attending: FuturesUnordered<BoxFuture<'_, &'static str>>,
+    stop: impl Future<Output = ()>,
+) {
     let overdue = stop.then(|()| tokio::time::sleep(LIMIT));
     tokio::select! {
         biased;
@@ -176,9 +186,6 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         Some(ended) = attending.next() => tracing::error!(ended, "what must not end has ended"),
         () = overdue => tracing::warn!("what was begun is not finished in time and is left"),
     }
-    // It isn't renewed any more when it is given up.
-    drop(attending);
-    election.give_up().await;
 }
 
 /// All controllers.

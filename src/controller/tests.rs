@@ -254,3 +254,23 @@ async fn told_to_end_before_it_has_seen_anything_it_does_not_wait_for_that() {
     running.await;
     assert!(told.elapsed() <= Duration::from_secs(2), "{:?}", told.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn when_a_controller_or_what_attends_to_it_ends_by_itself_all_is_over() {
+    let goes_on = || std::future::pending().boxed();
+    let ends = || async { "it" }.boxed();
+    for (working, attending, takes) in [
+        (vec![goes_on()], goes_on(), None),
+        (vec![goes_on()], ends(), Some(Duration::ZERO)),
+        (vec![ends()], goes_on(), Some(Duration::ZERO)),
+        (vec![ends(), goes_on()], goes_on(), Some(LIMIT)),
+    ] {
+        let begun = Instant::now();
+        let over = until_over(working, [attending].into_iter().collect(), std::future::pending());
+        let is_over = tokio::time::timeout(10 * LIMIT, over).await.is_ok();
+        assert_eq!(
+            is_over.then(|| begun.elapsed().as_secs()),
+            takes.map(|takes| takes.as_secs())
+        );
+    }
+}

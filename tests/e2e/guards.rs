@@ -5,7 +5,7 @@ use curfew_testbed::Operator;
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, creates, merges};
-use crate::signs::not_ready;
+use crate::signs::{assert_on_time, not_ready};
 use crate::tools::eventually;
 use crate::world::{Case, cases};
 
@@ -24,6 +24,8 @@ pub fn cases() -> Vec<Case> {
             without_the_rules_of_a_definition_nothing_is_granted,
             a_word_outlives_a_restart_labels_on_guards_and_an_upgrade_that_leaves_them_as_they_are;
         Older []: where_the_api_server_has_no_stamping_policies_none_are_missed;
+        OlderAlone [OperatorProcess, ComponentControl, AuditLog]:
+            upgraded_to_a_version_with_stamping_policies_nothing_is_granted_until_the_chart_is_upgraded_too;
     ]
 }
 
@@ -312,6 +314,41 @@ async fn where_the_api_server_has_no_stamping_policies_none_are_missed(scene: Sc
     scene.has_access().await;
 }
 
+async fn upgraded_to_a_version_with_stamping_policies_nothing_is_granted_until_the_chart_is_upgraded_too(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let request = scene.asked(&scene.request("look")).await;
+    let brief = scene
+        .granted(&scene.request_with("brief", json!({"duration": "40s"})))
+        .await;
+    scene.cluster().upgrade().await.unwrap();
+    granting_stops(&scene, &["MutatingAdmissionPolicy", "is missing"]).await;
+    is_told(&scene, "look", &["nothing is offered or granted at present"]).await;
+    let end = scene.grant_ended(&brief).await.status.unwrap().end.unwrap();
+    assert_eq!(end.reason, EndReason::Expired);
+    assert_on_time(&scene, &brief);
+
+    upgrade_chart(&scene, &[]);
+    only_a_new_word_counts(&scene, "look", digest(&request)).await;
+}
+
+/// `helm upgrade` to the chart as it is. Tests may have written guards by other means, and Helm would leave the fields to those.
+fn upgrade_chart(scene: &Scene, more: &[&str]) {
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/curfew");
+    let namespace = scene.world.installation.namespace();
+    let upgrade = [
+        "upgrade",
+        "curfew",
+        chart,
+        "--namespace",
+        namespace,
+        "--reuse-values",
+        "--force-conflicts",
+    ];
+    let upgraded = scene.cluster().helm(upgrade.iter().chain(more)).output().unwrap();
+    let said = String::from_utf8_lossy(&upgraded.stderr);
+    assert!(upgraded.status.success(), "{said}");
+}
+
 async fn a_word_outlives_a_restart_labels_on_guards_and_an_upgrade_that_leaves_them_as_they_are(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let request = scene.asked(&scene.request("look")).await;
@@ -326,26 +363,7 @@ async fn a_word_outlives_a_restart_labels_on_guards_and_an_upgrade_that_leaves_t
         &["annotate", BINDING, "curfew-decisions", "e2e=touched", "--overwrite"],
     )
     .await;
-    // Tests before this one wrote guards by other means, and Helm would leave the fields to those.
-    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/curfew");
-    let namespace = scene.world.installation.namespace();
-    let upgrade = [
-        "upgrade",
-        "curfew",
-        chart,
-        "--namespace",
-        namespace,
-        "--reuse-values",
-        "--force-conflicts",
-        "--set",
-        "logLevel=debug",
-    ];
-    let upgraded = scene.cluster().helm(upgrade).output().unwrap();
-    assert!(
-        upgraded.status.success(),
-        "{}",
-        String::from_utf8_lossy(&upgraded.stderr)
-    );
+    upgrade_chart(&scene, &["--set", "logLevel=debug"]);
     scene.said(&scene.bob, "look", "approve").await;
     operator(&scene).start().await.unwrap();
     let grant = scene.active("look").await;

@@ -30,7 +30,7 @@ items:
 fn values(setting: Setting) -> Value {
     let grantable = |kind: &str, name: &str| json!({"kind": kind, "name": name});
     // As shipped it isn't, and so it is tried too.
-    let cluster_wide = setting != Setting::Older;
+    let cluster_wide = !is_older(setting);
     json!({"clusterWide": cluster_wide, "grantableRoles": [
         grantable("Role", "reader"),
         grantable("Role", "other"),
@@ -52,6 +52,8 @@ pub enum Setting {
     Shipped,
     /// As shipped, on a server that serves the APIs of Kubernetes 1.34: it doesn't stamp, and records are written as the plugin will.
     Older,
+    /// The same for a single test, which upgrades it.
+    OlderAlone,
     /// As shipped, and one test at a time: each may change guards and take them away, and they are put back before the next.
     InTurn,
     /// A cluster that no other test uses meanwhile, and another may afterwards: what is done to operators and their Lease is undone; whatever else
@@ -59,6 +61,10 @@ pub enum Setting {
     Lent,
     /// A cluster for a single test, which may break what it likes.
     Alone,
+}
+
+fn is_older(setting: Setting) -> bool {
+    matches!(setting, Setting::Older | Setting::OlderAlone)
 }
 
 /// A cluster with the product on it.
@@ -76,12 +82,12 @@ pub struct World {
 impl World {
     /// Whether the API server turns the annotation into a record.
     pub fn stamps(&self) -> bool {
-        self.setting != Setting::Older
+        !is_older(self.setting)
     }
 
     async fn start(setting: Setting) -> World {
         let options = match setting {
-            Setting::Older => Options::emulating("1.34"),
+            Setting::Older | Setting::OlderAlone => Options::emulating("1.34"),
             Setting::Shipped | Setting::InTurn | Setting::Lent | Setting::Alone => Options::default(),
         };
         let cluster = Cluster::start(options).await.unwrap_or_else(|error| panic!("{error}"));
@@ -330,6 +336,7 @@ impl Case {
             Setting::Lent => format!("{name} (on a cluster lent)"),
             Setting::Alone => format!("{name} (on a cluster of its own)"),
             Setting::Older => format!("{name} (on 1.34)"),
+            Setting::OlderAlone => format!("{name} (on 1.34, on a cluster of its own)"),
             Setting::InTurn => format!("{name} (in turn)"),
         };
         let test = move || {
@@ -343,7 +350,7 @@ impl Case {
 async fn tried(setting: Setting, run: Run) {
     let _turn = match setting {
         Setting::InTurn => Some(TURN.lock().await),
-        Setting::Shipped | Setting::Older | Setting::Lent | Setting::Alone => None,
+        Setting::Shipped | Setting::Older | Setting::OlderAlone | Setting::Lent | Setting::Alone => None,
     };
     let world = match setting {
         Setting::Shipped => SHIPPED.get_or_init(|| World::start(setting)).await,
@@ -359,7 +366,7 @@ async fn tried(setting: Setting, run: Run) {
                 None => leaked(World::start(setting).await),
             }
         }
-        Setting::Alone => leaked(World::start(setting).await),
+        Setting::Alone | Setting::OlderAlone => leaked(World::start(setting).await),
     };
     if setting == Setting::InTurn {
         world.put_guards_back().await;
@@ -368,7 +375,7 @@ async fn tried(setting: Setting, run: Run) {
     match setting {
         // One that a test failed on isn't lent again.
         Setting::Lent => idle().push(world),
-        Setting::Alone => world.cluster.stop().await,
+        Setting::Alone | Setting::OlderAlone => world.cluster.stop().await,
         Setting::Shipped | Setting::Older | Setting::InTurn => {}
     }
 }

@@ -122,6 +122,31 @@ impl Auditor {
         self.kube_hindered = self.kube_hindered.max(until);
     }
 
+    /// The server's clock is set forth: whoever may be late may be so for as long as before.
+    pub fn leaps(&mut self, ahead: TimeDelta) {
+        let Self {
+            world: _,
+            looked: _,
+            hindered,
+            kube_hindered,
+            unsettled,
+            open,
+            made,
+            marked,
+            planted: _,
+            wrong: _,
+            seen: _,
+        } = self;
+        let shifted = hindered
+            .values_mut()
+            .chain(open.values_mut())
+            .chain(marked.values_mut());
+        let shifted = shifted.chain(made.values_mut().map(|(_, at)| at));
+        shifted
+            .chain([kube_hindered, unsettled])
+            .for_each(|moment| *moment += ahead);
+    }
+
     /// Nothing needs to be finished before then.
     pub fn unsettles(&mut self, until: DateTime<Utc>) {
         self.unsettled = self.unsettled.max(until);

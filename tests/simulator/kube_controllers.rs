@@ -28,12 +28,34 @@ const WATCHED: [Kind; 8] = [
     Kind::AccessGrant,
 ];
 
-/// Works for ever, but while it `stalls`.
-pub async fn work(server: Arc<Server>, mut stalls: Receiver<bool>, mut chance: Chance) {
+/// How kube-controller-manager is.
+#[derive(Clone, Copy, Default)]
+pub struct State {
+    /// It does nothing.
+    pub stalls: bool,
+    /// How far its clock is ahead.
+    pub ahead: TimeDelta,
+}
+
+impl State {
+    /// What of it is over is as it should be again; whether that changes anything.
+    pub fn is_set_right(&mut self, goes_on: bool, is_right: bool) -> bool {
+        let before = (self.stalls, self.ahead);
+        self.stalls &= !goes_on;
+        if is_right {
+            self.ahead = TimeDelta::zero();
+        }
+        before != (self.stalls, self.ahead)
+    }
+}
+
+/// Works for ever, but while it stalls.
+pub async fn work(server: Arc<Server>, mut state: Receiver<State>, mut chance: Chance) {
     let mut seen = 0;
     loop {
         // The sender lives as long as the schedule does.
-        let _ = stalls.wait_for(|stalls| !stalls).await;
+        let _ = state.wait_for(|state| !state.stalls).await;
+        let ahead = state.borrow_and_update().ahead;
         let mut news: Vec<_> = WATCHED.map(|kind| Box::pin(server.news(kind))).into_iter().collect();
         news.iter_mut().for_each(|news| {
             news.as_mut().enable();
@@ -42,21 +64,22 @@ pub async fn work(server: Arc<Server>, mut stalls: Receiver<bool>, mut chance: C
             let is_news = store.since(seen).iter().any(|change| concerns(&change.key));
             seen = store.version();
             let next = next_end(store);
-            (is_news || next.is_some_and(|next| next <= server.now()), next)
+            (is_news || next.is_some_and(|next| next <= server.now() + ahead), next)
         });
         if due.0 {
             tokio::time::sleep(chance.up_to(LAG)).await;
-            let _ = stalls.wait_for(|stalls| !stalls).await;
-            server.act(Who::Another, round);
+            let _ = state.wait_for(|state| !state.stalls).await;
+            server.act(Who::Another, |store, now| round(store, now, ahead));
             continue;
         }
         let until: Moment = due
             .1
-            .and_then(|next| (next - server.now()).to_std().ok())
+            .and_then(|next| (next - server.now() - ahead).to_std().ok())
             .unwrap_or(Duration::from_secs(3600));
         tokio::select! {
             biased;
             _ = select_all(news) => {}
+            _ = state.changed() => {}
             () = tokio::time::sleep(until) => {}
         }
     }
@@ -83,15 +106,15 @@ fn next_end(store: &Store) -> Option<DateTime<Utc>> {
     store.all(Kind::Job, "").filter_map(|(_, job)| end(job)).min()
 }
 
-/// Does all that is to be done now.
-fn round(store: &mut Store, now: DateTime<Utc>) {
+/// Does all that is to be done now, by a clock that is so far ahead.
+fn round(store: &mut Store, now: DateTime<Utc>, ahead: TimeDelta) {
     for (key, job) in jobs(store) {
         if job["spec"]["suspend"] == true {
             continue;
         }
         if job["status"]["startTime"].is_null() {
-            let _ = store.edit_status(&key, json!({"startTime": written(now)}));
-        } else if end(&job).is_some_and(|end| end <= now) {
+            let _ = store.edit_status(&key, json!({"startTime": written(now + ahead)}));
+        } else if end(&job).is_some_and(|end| end <= now + ahead) {
             let _ = store.delete(&key, &Only::default(), now);
         }
     }

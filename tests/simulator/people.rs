@@ -46,19 +46,23 @@ impl<'a> People<'a> {
             people.make(Kind::RoleBinding, namespace, "somebody-elses", foreign());
         }
         people.make(Kind::ClusterRoleBinding, "", "somebody-elses", foreign());
+        people.make_policies();
+        people
+    }
+
+    fn make_policies(&mut self) {
         for policy in POLICIES {
-            let spec = people.policy(policy == "strict");
-            people.make(Kind::AccessPolicy, "", policy, json!({"spec": spec}));
+            let spec = self.policy(policy == "strict");
+            self.make(Kind::AccessPolicy, "", policy, json!({"spec": spec}));
         }
-        let mut emergency = people.policy(false);
+        let mut emergency = self.policy(false);
         emergency["approval"] = json!({"breakGlass": {}});
         // Sometimes longer than records are kept: then the policy isn't Ready.
-        if people.chance.in_thousand(600) {
-            let within = format!("{}s", people.chance.between(1, 60));
+        if self.chance.in_thousand(600) {
+            let within = format!("{}s", self.chance.between(1, 60));
             emergency["review"] = json!({"approvers": {"users": [APPROVERS[0]]}, "within": within});
         }
-        people.make(Kind::AccessPolicy, "", "emergency", json!({"spec": emergency}));
-        people
+        self.make(Kind::AccessPolicy, "", "emergency", json!({"spec": emergency}));
     }
 
     pub fn make(&mut self, kind: Kind, namespace: &str, name: &str, object: Value) {
@@ -450,6 +454,25 @@ impl<'a> People<'a> {
             }
         }
         "the guards are restored".into()
+    }
+
+    /// A definition goes, and all that it defines with it.
+    pub fn deletes_definition(&mut self) -> String {
+        let kind = [Kind::AccessPolicy, Kind::AccessRequest, Kind::AccessGrant][self.chance.below(3)];
+        let all: Vec<Key> = self
+            .server
+            .look(|store| store.all(kind, "").map(|(key, _)| key.clone()).collect());
+        for key in &all {
+            self.edits(key, |object| object["metadata"]["finalizers"] = Value::Null);
+            self.deletes(key);
+        }
+        kind.definition().map_or_else(String::new, |key| self.deletes(&key))
+    }
+
+    pub fn restores_definitions(&mut self) -> String {
+        self.restores_guards();
+        self.make_policies();
+        "the definitions are there".into()
     }
 
     /// A namespace goes; it is made again later.

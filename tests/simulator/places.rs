@@ -17,9 +17,10 @@ use libtest_mimic::Failed;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-use crate::apiserver::{Server, Time, Who};
+use crate::apiserver::{Kind, Server, Time, Who};
 use crate::chance::Chance;
 use crate::contract::There;
+use crate::guards::Guards;
 use crate::kube_controllers;
 use crate::weather::Weather;
 
@@ -36,10 +37,16 @@ pub fn in_memory(play: Play) -> Result<(), Failed> {
         let time = Arc::new(Time::from(DateTime::from_timestamp(1_800_000_000, 0).unwrap()));
         let weather = Arc::new(Weather::new(Arc::clone(&time), Chance::new(0), false));
         let server = Server::new(time, weather);
-        let never = watch::Sender::new(false);
+        server.act(Who::Another, |store, now| {
+            let definitions = Guards::shipped().all().iter();
+            for (key, definition) in definitions.filter(|(key, _)| key.kind == Kind::Definition) {
+                store.create(key, definition.clone(), now).unwrap();
+            }
+        });
+        let always = watch::Sender::default();
         tokio::spawn(kube_controllers::work(
             Arc::clone(&server),
-            never.subscribe(),
+            always.subscribe(),
             Chance::new(1),
         ));
         let client = Client::new(server.connection(Who::Another), "default");

@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 use curfew::cluster::brakes::Brakes;
 use curfew::cluster::clock::{Clock, Clocks};
 use curfew::cluster::lease::Leadership;
+use curfew::controller::uninstall::nothing_left;
 use curfew::controller::{self, Parts};
 use curfew::core::facts::Home;
 use curfew::observe::health::Health;
@@ -34,6 +35,8 @@ pub struct Replica {
 
 struct Running {
     task: JoinHandle<()>,
+    /// Of one that uninstalls, what came of it.
+    uninstalls: Option<JoinHandle<Result<(), String>>>,
     stop: watch::Sender<bool>,
     health: Arc<Health>,
 }
@@ -59,11 +62,22 @@ impl Replica {
         self.begun += usize::from(anew || self.begun == 0);
         self.paused.send_replace(false);
         let identity = format!("replica-{}-{}", self.number, self.begun);
+        self.run(Leadership::new(identity), false);
+    }
+
+    /// Starts a process that ends all access because Curfew is being uninstalled.
+    pub fn uninstall(&mut self) {
+        self.begun += 1;
+        let identity = format!("uninstaller-{}", self.begun);
+        self.run(Leadership::uninstalling(&identity), true);
+    }
+
+    fn run(&mut self, leadership: Leadership, uninstalling: bool) {
         let (server, skew) = (Arc::clone(&self.server), Arc::clone(&self.skew));
         let own = Clock::new(move || server.now() + *skew.lock().unwrap_or_else(PoisonError::into_inner));
         let brakes = Arc::new(Brakes::default());
         let clocks = Clocks::new(own, Arc::clone(&brakes));
-        let leadership = Arc::new(Leadership::new(identity));
+        let leadership = Arc::new(leadership);
         let health = Arc::new(Health::new(Arc::clone(&brakes)));
         let parts = Parts {
             client: ClientBuilder::new(self.server.connection(self.who()), HOME)
@@ -77,8 +91,10 @@ impl Replica {
             health: Arc::clone(&health),
             brakes,
             leadership,
-            uninstalling: false,
+            uninstalling,
         };
+        let (client, home, leads) = (parts.client.clone(), parts.home.clone(), Arc::clone(&parts.leadership));
+        let uninstalls = uninstalling.then(|| tokio::spawn(nothing_left(client, home, leads, UNINSTALLED)));
         let stop = watch::Sender::new(false);
         let mut told = stop.subscribe();
         let stopped = async move {
@@ -86,14 +102,27 @@ impl Replica {
         };
         let process = controller::run(parts, stopped.boxed().shared());
         let task = tokio::spawn(pausable(process, self.paused.subscribe()));
-        self.running = Some(Running { task, stop, health });
+        self.running = Some(Running {
+            task,
+            uninstalls,
+            stop,
+            health,
+        });
     }
 
     /// It is gone from one moment to the next.
     pub fn kill(&mut self) {
         if let Some(running) = self.running.take() {
             running.task.abort();
+            running.uninstalls.inspect(JoinHandle::abort);
         }
+    }
+
+    /// What came of uninstalling, when that is over.
+    pub async fn uninstalled(&mut self) -> Option<Result<(), String>> {
+        let running = self.running.as_mut()?;
+        let done = running.uninstalls.take_if(|uninstalls| uninstalls.is_finished())?;
+        Some(done.await.unwrap_or_else(|error| Err(error.to_string())))
     }
 
     /// It is told to end, and may take its time.
@@ -149,6 +178,9 @@ async fn pausable(process: impl Future<Output = ()>, mut paused: watch::Receiver
         }
     }
 }
+
+/// Uninstalling takes no longer than this, if nothing hinders it.
+const UNINSTALLED: Duration = Duration::from_secs(120);
 
 /// A replica that starts has seen all and ended what is due after so long, if nothing hinders it.
 pub const BEGINS: Duration = Duration::from_secs(5);

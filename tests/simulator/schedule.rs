@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
 use curfew::api::Verdict;
-use curfew::core::grant;
 use curfew::core::invariants::unfinished;
+use curfew::core::{binding, grant};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -25,6 +25,10 @@ const TICK: Duration = Duration::from_millis(250);
 const AWAY: Duration = Duration::from_secs(40);
 /// A Lease that nobody holds any more is taken after so long.
 const LEASE: Duration = Duration::from_secs(30);
+/// A replica has heard that time leapt after so long: it renews the Lease every few seconds.
+const HEARS: Duration = Duration::from_secs(15);
+/// More than there are replicas.
+const UNINSTALLER: usize = 9;
 /// All that was asked for has ended so long after the storm: no access and no waiting is longer.
 const LONGEST: Duration = Duration::from_secs(8 * 60);
 
@@ -71,6 +75,8 @@ enum Undo {
     Reconnect(usize),
     Guards,
     Namespaces,
+    Definitions,
+    Uninstaller,
 }
 
 struct Schedule<'a> {
@@ -79,8 +85,10 @@ struct Schedule<'a> {
     people: People<'a>,
     chance: Chance,
     replicas: Vec<Replica>,
-    stalls: watch::Sender<bool>,
+    uninstaller: Replica,
+    kube: watch::Sender<kube_controllers::State>,
     stalled_until: Instant,
+    kube_ahead_until: Instant,
     undone: Vec<(Instant, Undo)>,
 }
 
@@ -94,9 +102,9 @@ impl Schedule<'_> {
         let time = Arc::new(Time::from(base));
         let weather = Arc::new(Weather::new(Arc::clone(&time), chance.fork(), tells));
         let server = Server::new(time, Arc::clone(&weather) as _);
-        let stalls = watch::Sender::new(false);
-        let kube = kube_controllers::work(Arc::clone(&server), stalls.subscribe(), chance.fork());
-        let kube = tokio::spawn(kube);
+        let kube = watch::Sender::default();
+        let working = kube_controllers::work(Arc::clone(&server), kube.subscribe(), chance.fork());
+        let working = tokio::spawn(working);
         let mut schedule = Schedule {
             people: People::new(&server, &weather, chance.fork()),
             server: &server,
@@ -104,16 +112,18 @@ impl Schedule<'_> {
             replicas: (0..scene.map_or_else(|| 1 + chance.below(2), |scene| scene.replicas))
                 .map(|number| Replica::new(number, Arc::clone(&server)))
                 .collect(),
+            uninstaller: Replica::new(UNINSTALLER, Arc::clone(&server)),
             chance,
-            stalls,
+            kube,
             stalled_until: begun,
+            kube_ahead_until: begun,
             undone: vec![],
         };
         let done = match scene {
             None => schedule.all().await,
             Some(scene) => schedule.scene(scene).await,
         };
-        kube.abort();
+        working.abort();
         let state = &mut *weather.state();
         if let Err(wrong) = done {
             state.auditor.is_wrong(Some(wrong));
@@ -143,6 +153,9 @@ impl Schedule<'_> {
         self.clears().await?;
         self.everything_has_ended().await?;
         self.access_is_given_and_ends().await?;
+        if self.chance.in_thousand(250) {
+            self.is_uninstalled().await?;
+        }
         self.ends().await
     }
 
@@ -190,7 +203,7 @@ impl Schedule<'_> {
     /// Looks whether all is as it should be.
     async fn looks(&mut self) -> Result<(), String> {
         let now = self.server.now();
-        for replica in &mut self.replicas {
+        for replica in self.replicas.iter_mut().chain([&mut self.uninstaller]) {
             if let Some(wrong) = replica.ended().await {
                 return Err(wrong);
             }
@@ -230,7 +243,7 @@ impl Schedule<'_> {
     fn happens(&mut self) -> String {
         let unsettled = self.server.now() + delta(Duration::from_secs(10));
         self.weather.state().auditor.unsettles(unsettled);
-        match self.chance.below(100) {
+        match self.chance.below(104) {
             0..12 => self.people.asks(),
             12..45 => self.people.speaks(),
             45..60 => self.people.approve(),
@@ -251,6 +264,13 @@ impl Schedule<'_> {
                 self.later(Undo::Namespaces);
                 self.people.deletes_namespace()
             }
+            99 => {
+                self.later(Undo::Definitions);
+                self.people.deletes_definition()
+            }
+            100 => self.somebody_uninstalls(),
+            101 => self.kube_clock_is_wrong(),
+            102 => self.time_leaps(),
             _ => {
                 let number = self.chance.below(self.replicas.len());
                 let ahead =
@@ -313,10 +333,56 @@ impl Schedule<'_> {
         auditor.unsettles(back);
     }
 
+    /// Somebody begins to uninstall Curfew, and thinks better of it.
+    fn somebody_uninstalls(&mut self) -> String {
+        if self.uninstaller.is_there() {
+            return "it is being uninstalled already".into();
+        }
+        let length = self.later(Undo::Uninstaller);
+        self.uninstaller.uninstall();
+        let back = self.server.now() + delta(length + BEGINS + LEASE);
+        self.weather.state().auditor.unsettles(back);
+        format!("Curfew is being uninstalled for {length:?}")
+    }
+
+    /// All clocks are set forth together, or the API server's alone.
+    fn time_leaps(&mut self) -> String {
+        let ahead = TimeDelta::milliseconds(i64::try_from(self.chance.between(1_000, 60_000)).unwrap_or_default());
+        self.server.leaps(ahead);
+        let alone = self.chance.in_thousand(500);
+        let until = self.server.now() + delta(HEARS);
+        let auditor = &mut self.weather.state().auditor;
+        auditor.leaps(ahead);
+        auditor.unsettles(until);
+        for replica in &self.replicas {
+            if alone {
+                replica.set_clock(-ahead);
+            }
+            auditor.hinders(replica.who(), until);
+        }
+        // It looks at once: what was far away may be due.
+        self.kube.send_modify(|_| {});
+        let whose = if alone { "the API server's clock" } else { "every clock" };
+        format!("{whose} is set forth by {} s", ahead.num_seconds())
+    }
+
+    fn kube_clock_is_wrong(&mut self) -> String {
+        let length = self.chance.mostly_short(2 * AWAY);
+        self.kube_ahead_until = Instant::now() + length;
+        let ahead = TimeDelta::milliseconds(i64::try_from(self.chance.between(0, 40_000)).unwrap_or_default() - 20_000);
+        self.kube.send_modify(|kube| kube.ahead = ahead);
+        let until = self.server.now() + delta(length + TICK * 2);
+        self.weather.state().auditor.hinders_kube(until);
+        format!(
+            "kube-controller-manager's clock is {} s ahead for {length:?}",
+            ahead.num_seconds()
+        )
+    }
+
     fn kube_stalls(&mut self) -> String {
         let length = self.chance.mostly_short(2 * AWAY);
         self.stalled_until = Instant::now() + length;
-        self.stalls.send_replace(true);
+        self.kube.send_modify(|kube| kube.stalls = true);
         let until = self.server.now() + delta(length + TICK * 2);
         self.weather.state().auditor.hinders_kube(until);
         format!("kube-controller-manager stalls for {length:?}")
@@ -325,9 +391,8 @@ impl Schedule<'_> {
     /// Sets right what it is time for.
     fn undo(&mut self) {
         let now = Instant::now();
-        if self.stalled_until <= now {
-            self.stalls.send_replace(false);
-        }
+        let (goes_on, is_right) = (self.stalled_until <= now, self.kube_ahead_until <= now);
+        self.kube.send_if_modified(|kube| kube.is_set_right(goes_on, is_right));
         let (due, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.undone)
             .into_iter()
             .partition(|(at, _)| *at <= now);
@@ -354,6 +419,11 @@ impl Schedule<'_> {
             }
             Undo::Guards => self.people.restores_guards(),
             Undo::Namespaces => self.people.restores_namespaces(),
+            Undo::Definitions => self.people.restores_definitions(),
+            Undo::Uninstaller => {
+                self.uninstaller.kill();
+                "nobody uninstalls it any more".into()
+            }
         };
         self.tell(what);
     }
@@ -367,7 +437,7 @@ impl Schedule<'_> {
         for (_, undo) in std::mem::take(&mut self.undone) {
             self.sets_right(undo);
         }
-        self.stalls.send_replace(false);
+        self.kube.send_if_modified(|kube| kube.is_set_right(true, true));
         self.people.restores_guards();
         self.people.lets_go();
         for replica in &self.replicas {
@@ -457,11 +527,40 @@ impl Schedule<'_> {
         }
     }
 
+    /// Somebody uninstalls Curfew while an access lasts: none is left, and it says so.
+    async fn is_uninstalled(&mut self) -> Result<(), String> {
+        let request = self.people.asks_last("last");
+        self.until(&request, "/status/offer/digest", None, Duration::from_secs(10))
+            .await?;
+        self.people.says(&request, "bob", Verdict::Approve);
+        self.until(&request, "/status/phase", Some("Active"), Duration::from_secs(20))
+            .await?;
+        self.tell("it is uninstalled".into());
+        self.uninstaller.uninstall();
+        loop {
+            self.passes(TICK).await?;
+            if let Some(done) = self.uninstaller.uninstalled().await {
+                done?;
+                break;
+            }
+        }
+        self.uninstaller.tell_to_end();
+        let state = self.weather.state();
+        let world = state.auditor.world();
+        let mut left = world.bindings.iter().filter(|found| binding::marked(found).is_some());
+        match left.next() {
+            Some(left) => Err(format!("uninstalled, and {:?} is left", left.metadata.name)),
+            None if self.is_over() => Ok(()),
+            None => Err("uninstalled, and something doesn't say that it has ended".into()),
+        }
+    }
+
     /// All replicas end when they are told to.
     async fn ends(&mut self) -> Result<(), String> {
         self.replicas.iter_mut().for_each(Replica::tell_to_end);
         self.passes(Duration::from_secs(25)).await?;
-        match self.replicas.iter().find(|replica| replica.is_there()) {
+        let mut all = self.replicas.iter().chain([&self.uninstaller]);
+        match all.find(|replica| replica.is_there()) {
             Some(replica) => Err(format!("replica {} doesn't end", replica.number)),
             None => Ok(()),
         }

@@ -63,6 +63,9 @@ impl Server {
         });
         match asked(who, &parts.method, &parts.uri, &body) {
             Err(refused) => Ok(self.answer(Err(refused))),
+            Ok(Asked::Call(call) | Asked::Many { call, .. }) if !self.serves(call.key.kind) => {
+                self.pass(call, move |_| Err(unknown(parts.uri.path()))).await
+            }
             Ok(Asked::Known(known)) => {
                 let call = Call {
                     who,

@@ -1,5 +1,7 @@
 //! The kinds of objects that the API server in memory knows: those that Curfew reads or writes, and no others.
 
+use super::Key;
+
 /// A kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -115,6 +117,12 @@ impl Kind {
     /// Whether it gives a role to somebody.
     pub fn is_binding(self) -> bool {
         matches!(self, Self::RoleBinding | Self::ClusterRoleBinding)
+    }
+
+    /// What defines it, of one that isn't Kubernetes' own.
+    pub fn definition(self) -> Option<Key> {
+        let Facts { group, plural, .. } = self.facts();
+        (group == CURFEW).then(|| Key::new(Self::Definition, "", &format!("{plural}.{group}")))
     }
 
     /// The kind that a path names.

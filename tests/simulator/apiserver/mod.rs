@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -88,22 +88,27 @@ pub trait Surroundings: Send + Sync {
     fn answered(&self, call: &Call, code: u16);
 }
 
-/// Server time: from a moment on, as fast as virtual time.
+/// Server time: from a moment on, as fast as virtual time, but where it leaps.
 pub struct Time {
     begun: Instant,
-    base: DateTime<Utc>,
+    base: Mutex<DateTime<Utc>>,
 }
 
 impl Time {
     pub fn from(base: DateTime<Utc>) -> Self {
         Self {
             begun: Instant::now(),
-            base,
+            base: Mutex::new(base),
         }
     }
 
     pub fn now(&self) -> DateTime<Utc> {
-        self.base + self.begun.elapsed()
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) + self.begun.elapsed()
+    }
+
+    /// It is set forth by so much.
+    pub fn leaps(&self, ahead: TimeDelta) {
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) += ahead;
     }
 }
 
@@ -133,8 +138,21 @@ impl Server {
         self.time.now()
     }
 
+    /// Its clock is set forth by so much.
+    pub fn leaps(&self, ahead: TimeDelta) {
+        self.time.leaps(ahead);
+    }
+
     fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there are such objects at all: there are none of Curfew's kinds without their definition.
+    fn serves(&self, kind: Kind) -> bool {
+        let Some(definition) = kind.definition() else {
+            return true;
+        };
+        self.look(|store| store.get(&definition).is_some())
     }
 
     /// Looks at what is stored.

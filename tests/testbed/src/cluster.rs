@@ -285,6 +285,11 @@ impl Cluster {
         self.embedded()?.start(component, arguments).await
     }
 
+    /// Upgrades a cluster that serves the APIs of an older minor version: the API server and the controllers begin anew with all that their binaries can.
+    pub async fn upgrade(&self) -> Result<()> {
+        self.embedded()?.upgrade().await
+    }
+
     /// The process id of a part of an embedded control plane, while it runs.
     pub fn component_pid(&self, component: Component) -> Result<Option<u32>> {
         Ok(self.embedded()?.pid(component))

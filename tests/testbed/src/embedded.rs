@@ -120,6 +120,8 @@ pub(crate) struct Embedded {
     etcd: Part,
     api_server: Part,
     controller_manager: Part,
+    /// What makes the control plane serve the APIs of an older version, until it is upgraded.
+    emulation: Mutex<Option<String>>,
     admin: Box<AdminConfig>,
 }
 
@@ -185,18 +187,14 @@ pub(crate) async fn start(options: &Options) -> Result<Started> {
 
         let embedded = Embedded {
             etcd: Part::new(Component::Etcd, &binaries, &dir, etcd_arguments(&dir)),
-            api_server: Part::new(
-                Component::ApiServer,
-                &binaries,
-                &dir,
-                api_server_arguments(&dir, port, options),
-            ),
+            api_server: Part::new(Component::ApiServer, &binaries, &dir, api_server_arguments(&dir, port)),
             controller_manager: Part::new(
                 Component::ControllerManager,
                 &binaries,
                 &dir,
-                controller_manager_arguments(&dir, options),
+                controller_manager_arguments(&dir),
             ),
+            emulation: Mutex::new(emulation(options)),
             admin: Box::new(AdminConfig(admin.config().clone())),
             watchdog: Arc::clone(&watchdog),
         };
@@ -278,7 +276,7 @@ impl Embedded {
 
     async fn start_all(&self) -> Result<()> {
         self.start(Component::Etcd, &[]).await?;
-        self.api_server.spawn(&self.watchdog, &[])?;
+        self.spawn(Component::ApiServer, &[])?;
         self.make_controller_accounts().await?;
         self.wait_for_api_server().await?;
         self.start(Component::ControllerManager, &[]).await?;
@@ -287,7 +285,7 @@ impl Embedded {
 
     pub(crate) async fn start(&self, component: Component, arguments: &[&str]) -> Result<()> {
         remove_leftovers(component, self.watchdog.data_dir());
-        self.part(component).spawn(&self.watchdog, arguments)?;
+        self.spawn(component, arguments)?;
         if component == Component::Etcd {
             self.wait_for_etcd().await?;
         }
@@ -295,6 +293,23 @@ impl Embedded {
             self.wait_for_api_server().await?;
         }
         Ok(())
+    }
+
+    fn spawn(&self, component: Component, arguments: &[&str]) -> Result<()> {
+        let emulation = self.emulation.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let emulation = emulation.filter(|_| component != Component::Etcd);
+        let arguments: Vec<&str> = arguments.iter().copied().chain(emulation.as_deref()).collect();
+        self.part(component).spawn(&self.watchdog, &arguments)
+    }
+
+    /// Serves all that its binaries can from now on, as after an upgrade.
+    pub(crate) async fn upgrade(&self) -> Result<()> {
+        for component in [Component::ControllerManager, Component::ApiServer] {
+            self.stop(component)?;
+        }
+        self.emulation.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.start(Component::ApiServer, &[]).await?;
+        self.start(Component::ControllerManager, &[]).await
     }
 
     pub(crate) fn stop(&self, component: Component) -> Result<()> {
@@ -466,9 +481,9 @@ fn etcd_arguments(dir: &Path) -> Vec<String> {
     ]
 }
 
-fn api_server_arguments(dir: &Path, port: u16, options: &Options) -> Vec<String> {
+fn api_server_arguments(dir: &Path, port: u16) -> Vec<String> {
     let file = |name: &str| dir.join(name).display().to_string();
-    let mut arguments = vec![
+    vec![
         format!("--etcd-servers=unix://{}", etcd_socket(dir).display()),
         "--bind-address=127.0.0.1".to_owned(),
         format!("--secure-port={port}"),
@@ -494,14 +509,12 @@ fn api_server_arguments(dir: &Path, port: u16, options: &Options) -> Vec<String>
         "--max-requests-inflight=3000".to_owned(),
         "--max-mutating-requests-inflight=1000".to_owned(),
         "--profiling=false".to_owned(),
-    ];
-    arguments.extend(emulation(options));
-    arguments
+    ]
 }
 
-fn controller_manager_arguments(dir: &Path, options: &Options) -> Vec<String> {
+fn controller_manager_arguments(dir: &Path) -> Vec<String> {
     let file = |name: &str| dir.join(name).display().to_string();
-    let mut arguments = vec![
+    vec![
         format!("--kubeconfig={}", file("kube-controller-manager.kubeconfig")),
         "--secure-port=0".to_owned(), // serves nothing, so it needs no port
         "--leader-elect=false".to_owned(),
@@ -511,9 +524,7 @@ fn controller_manager_arguments(dir: &Path, options: &Options) -> Vec<String> {
         format!("--cluster-signing-cert-file={}", file("ca.crt")),
         format!("--cluster-signing-key-file={}", file("ca.key")),
         "--profiling=false".to_owned(),
-    ];
-    arguments.extend(emulation(options));
-    arguments
+    ]
 }
 
 fn emulation(options: &Options) -> Option<String> {
