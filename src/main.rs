@@ -11,8 +11,10 @@ use axum::http::HeaderValue;
 use axum::http::header::USER_AGENT;
 use clap::{Parser, Subcommand, ValueEnum};
 use curfew::cluster::brakes::{Brakes, Puller};
+use curfew::cluster::call::answered;
 use curfew::cluster::clock::{Clock, Clocks};
 use curfew::cluster::lease::Leadership;
+use curfew::cluster::watching::LONGEST_SILENCE;
 use curfew::controller::uninstall::nothing_left;
 use curfew::controller::{self, Parts};
 use curfew::core::facts::{Brake, Home};
@@ -171,7 +173,10 @@ async fn run(options: Options) -> Result<(), Failure> {
     };
     let brakes = Arc::new(Brakes::default());
     let clocks = Clocks::new(Clock::system(), Arc::clone(&brakes));
-    let client = ClientBuilder::try_from(config)?.with_layer(&clocks).build();
+    let client = ClientBuilder::try_from(config)?
+        .with_layer(&clocks)
+        .with_layer(&answered())
+        .build();
     let leadership = Arc::new(match options.command {
         None => Leadership::new(identity),
         Some(Command::Uninstall { timeout: _ }) => Leadership::uninstalling(&identity),
@@ -268,5 +273,8 @@ async fn connection(options: &Options) -> Result<Config, Failure> {
         (None, None) => Config::infer().await?,
     };
     config.default_retry = false;
+    // A connection on which nothing comes any more is closed, whatever waits for it.
+    config.read_timeout = Some(LONGEST_SILENCE);
+    config.reset_reader_on_write = true;
     Ok(config)
 }

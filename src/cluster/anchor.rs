@@ -16,6 +16,7 @@ use kube::runtime::wait::await_condition;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::call::{CallError, call, find, only_this};
 use super::together::Together;
@@ -26,6 +27,10 @@ use crate::core::anchor::{self, JobState, Seen, Until, judge_address, judge_job,
 pub const LIMIT: usize = 120;
 /// So long kube-controller-manager has to begin with a Job.
 const START: Duration = Duration::from_secs(8);
+/// The watches show what was made within so much at the soonest.
+const SHOWN_SOON: Duration = Duration::from_millis(3);
+/// What they haven't shown by then may have gone again.
+const SHOWN_LATE: Duration = Duration::from_secs(1);
 /// So long an anchor that couldn't be had is not tried again.
 pub const AGAIN: chrono::Duration = chrono::Duration::seconds(10);
 /// So long no anchor is trusted after one that kube-controller-manager didn't take away.
@@ -52,8 +57,10 @@ struct Inner {
 
 #[derive(Default)]
 struct Memory {
-    /// What arming led to, and when.
+    /// What arming led to, and when it was begun.
     tried: HashMap<Until, (DateTime<Utc>, Result<GrantAnchor, NoAnchor>)>,
+    /// When it was done.
+    armed: HashMap<Until, Instant>,
     /// When something last hung on an anchor, or was about to.
     used: HashMap<Until, DateTime<Utc>>,
     /// Since when it is known that an anchor should be gone.
@@ -94,6 +101,12 @@ impl Anchors {
                 .then_some(Ok(anchor)),
             (at, Err(why)) => (now < at + AGAIN).then_some(Err(why)),
         }
+    }
+
+    /// Since when an anchor that was armed a moment ago has not been at hand, because the watches haven't shown it yet; never less than a moment.
+    pub fn unseen(&self, until: Until) -> Option<Duration> {
+        let armed = self.memory(|memory| memory.armed.get(&until).copied())?;
+        Some(armed.elapsed().max(SHOWN_SOON)).filter(|since| *since < SHOWN_LATE)
     }
 
     /// What the watches show of the anchor of that name.
@@ -151,6 +164,10 @@ impl Anchors {
                 this.memory(|memory| {
                     memory.tried.retain(|until, _| now < until.moment());
                     memory.used.retain(|until, _| now < until.moment());
+                    memory.armed.retain(|until, _| now < until.moment());
+                    if armed.is_ok() {
+                        memory.armed.insert(until, Instant::now());
+                    }
                     memory.tried.insert(until, (now, armed.clone()))
                 });
                 Ok(armed)

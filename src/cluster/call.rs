@@ -5,9 +5,17 @@ use std::time::Duration;
 
 use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
 use kube::core::Status;
+use tower::timeout::TimeoutLayer;
 
-/// How long one call may take. The client itself has no limit and, made as ours is, retries nothing.
+/// How long one call may take. The client itself, made as ours is, retries nothing.
 pub const LIMIT: Duration = Duration::from_secs(10);
+/// How long it may take until an answer begins. Whoever opens a watch, or lists for one, has no limit but this.
+const ANSWERED: Duration = Duration::from_secs(12);
+
+/// What bounds how long a client waits for answers to begin: on a connection that died unnoticed none ever would.
+pub fn answered() -> TimeoutLayer {
+    TimeoutLayer::new(ANSWERED)
+}
 
 /// A call that failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -170,5 +178,31 @@ pub fn only_this(uid: Option<String>, version: Option<String>) -> DeleteParams {
         }),
         propagation_policy: Some(PropagationPolicy::Background),
         ..DeleteParams::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Request, Response};
+    use futures::StreamExt;
+    use k8s_openapi::api::core::v1::Namespace;
+    use kube::Api;
+    use kube::client::{Body, ClientBuilder};
+    use kube::runtime::watcher;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_is_opened_on_a_dead_connection_is_opened_again() {
+        let dead =
+            tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, tower::BoxError>>());
+        let client = ClientBuilder::new(dead, "default").with_layer(&answered()).build();
+        let begun = Instant::now();
+        let mut events = watcher(Api::<Namespace>::all(client), watcher::Config::default()).boxed();
+        for times in 1..3 {
+            while let Some(Ok(_)) = events.next().await {}
+            assert_eq!(begun.elapsed().as_secs(), times * ANSWERED.as_secs());
+        }
     }
 }

@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 /// The API server ends a watch after so many seconds, and it is opened again where it ended. One that hasn't ended 5 s later, and told nothing meanwhile, is
 /// dead: a connection can break without either side being told.
-const LONGEST_SILENCE: u32 = 60;
+const ENDS: u32 = 60;
+/// On a connection that lives something comes sooner than this.
+pub const LONGEST_SILENCE: Duration = Duration::from_secs(75);
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(3);
@@ -18,7 +20,7 @@ const SUCCESS: Duration = Duration::from_secs(10);
 
 /// A watch over all objects of a kind.
 pub fn all() -> watcher::Config {
-    watcher::Config::default().timeout(LONGEST_SILENCE)
+    watcher::Config::default().timeout(ENDS)
 }
 
 /// Doubles from a tenth of a second to three seconds, and begins anew after a watch that lasted.

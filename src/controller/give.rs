@@ -1,5 +1,7 @@
 //! The two steps from a decision to a grant: the anchor that it is to hang on, and its creation. The seal and the binding come after, elsewhere.
 
+use std::time::Duration;
+
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 
@@ -18,22 +20,31 @@ pub enum Hung {
     Granted(Box<AccessGrantSpec>),
     /// There is none, and there must be one.
     Braked(Brake),
-    /// An anchor had to be made first.
-    Tried,
+    /// An anchor has to be made first.
+    Wanting(Until),
+    /// It was made just now, and the watches haven't shown it yet.
+    Unseen {
+        /// For so long.
+        since: Duration,
+    },
 }
 
 /// Gives the grant the anchor that it is to hang on.
-pub async fn hung(spec: AccessGrantSpec, wanted: DeadMansSwitch, context: &Context) -> Result<Hung, CallError> {
+pub fn hung(spec: AccessGrantSpec, wanted: DeadMansSwitch, context: &Context) -> Hung {
     let now = context.now();
     let anchors = &context.known.anchors;
     let at_hand = match grant::deadline_if_created(&spec, now).and_then(Until::serving) {
         Some(until) => match anchors.at_hand(until, now) {
             Some(at_hand) => at_hand,
-            None => return anchors.arm(until, now).await.map(|()| Hung::Tried),
+            None => {
+                return anchors
+                    .unseen(until)
+                    .map_or(Hung::Wanting(until), |since| Hung::Unseen { since });
+            }
         },
         None => Err(NoAnchor("no anchor reaches that far".into())),
     };
-    Ok(match (at_hand, wanted) {
+    match (at_hand, wanted) {
         (Ok(anchor), _) => Hung::Granted(Box::new(AccessGrantSpec {
             anchor: Some(anchor),
             ..spec
@@ -48,7 +59,7 @@ pub async fn hung(spec: AccessGrantSpec, wanted: DeadMansSwitch, context: &Conte
                 "the policy requires a dead man's switch, and none can be had ({why}); ask the cluster's admins"
             ),
         }),
-    })
+    }
 }
 
 /// Creates the grant. If it is there already, an operator stopped before it could seal: then that one counts, with its own creation time and terms.

@@ -30,6 +30,9 @@ use crate::core::review;
 /// What was there so long ago the watches have shown: one that tells nothing is taken for dead before that, and opened again.
 const SHOWN_BY: chrono::Duration = chrono::Duration::seconds(90);
 
+/// What some places couldn't be bound in for so long is ended in the others: access is given in all that were approved, or in none.
+const GIVEN_UP: chrono::Duration = chrono::Duration::seconds(60);
+
 /// Looks at one grant. Whatever is under way when the deadline comes is dropped for the end.
 ///
 /// # Errors
@@ -98,29 +101,35 @@ async fn hold(grant: &AccessGrant, context: &Context) -> Result<Again, CallError
         Plan::AwaitSeal => Ok(context.at(deadline(grant))),
         Plan::Hold => Ok(tell_of_review(grant, context).await?.or(context.at(deadline(grant)))),
         // Sealed, but not to be bound now, or not by this replica; when that changes all grants are looked at.
-        Plan::Bind(_) if context.brakes.pulled().is_some() || !context.leadership.leads() => {
-            Ok(context.at(deadline(grant)))
-        }
-        Plan::Bind(places) => match current(grant, context).await? {
-            Some(true) => bind_all(grant, &places, context).await,
-            Some(false) => Ok(Again::After(Duration::ZERO)),
-            None => Ok(Again::After(super::RETRY)),
-        },
+        Plan::Bind(_) if !context.may_bind() => Ok(context.at(deadline(grant))),
+        Plan::Bind(_) => bind_as_it_is(grant, context).await,
         Plan::End(why) => end(grant, why, context).await,
     }
 }
 
-/// Whether a grant is what it is known as, or another version, which is known from here on; `None`: it isn't there. Another replica may have bound or ended it,
-/// or this one, and the answer was lost.
-async fn current(grant: &AccessGrant, context: &Context) -> Result<Option<bool>, CallError> {
+/// Binds what is sealed, once the grant was read again: another replica may have bound or ended it, or this one, and the answer was lost.
+async fn bind_as_it_is(grant: &AccessGrant, context: &Context) -> Result<Again, CallError> {
+    let Some(version) = read_again(grant, context).await? else {
+        return Ok(Again::After(super::RETRY));
+    };
+    let is_as_known = version == grant.resource_version();
+    // That took its time: a guard may have gone meanwhile, or somebody have revoked it.
+    match decide(&context.known.about_grant(grant)) {
+        Plan::Bind(places) if is_as_known && context.may_bind() => bind_all(grant, &places, context).await,
+        Plan::Bind(_) | Plan::AwaitSeal | Plan::Hold | Plan::End(_) => Ok(Again::After(Duration::ZERO)),
+    }
+}
+
+/// Reads the grant, which is known from here on as it is now, without waiting for the watch. Gives its version; `None`: it isn't there.
+async fn read_again(grant: &AccessGrant, context: &Context) -> Result<Option<Option<String>>, CallError> {
     let grants = Api::<AccessGrant>::all(context.client.clone());
     let found = find("reading the AccessGrant", grants.get(&grant.name_any())).await?;
-    let Some(found) = found.filter(|found| found.uid() == grant.uid()) else {
-        return Ok(None);
-    };
-    let is_as_known = found.resource_version() == grant.resource_version();
-    context.known.written_grants.wrote(found);
-    Ok(Some(is_as_known))
+    let found = found.filter(|found| found.uid() == grant.uid());
+    Ok(found.map(|found| {
+        let version = found.resource_version();
+        context.known.written_grants.wrote(found);
+        version
+    }))
 }
 
 /// Says whether an access that nobody approved was reviewed, before its end and after it. What the watches have shown is enough: nothing rests on it.
@@ -250,27 +259,35 @@ async fn find_binding(grant: &AccessGrant, place: &Place, context: &Context) -> 
     }
 }
 
-/// Makes all bindings or none, then says which.
+/// Makes all bindings or none, then says which. That goes first as making them does: until it is said, what was made can't be seen by those who ask for it, and
+/// nobody looks whether it is to end.
 async fn bind_all(grant: &AccessGrant, places: &[Place], context: &Context) -> Result<Again, CallError> {
     let Some(uid) = GrantUid::of(grant) else {
         return Ok(Again::OnChange);
     };
     let first = context.precedence.first();
     let (mut made, mut failure) = (vec![], None);
-    for bound in try_join_all(places.iter().map(|place| bind(context, grant, &uid, place))).await? {
+    for bound in join_all(places.iter().map(|place| bind(context, grant, &uid, place))).await {
         match bound {
-            Bound::Made(binding) => made.push(binding),
-            Bound::Failed { left, message } => {
+            Ok(Bound::Made(binding)) => made.push(binding),
+            Ok(Bound::Failed { left, message }) => {
                 made.extend(left);
                 failure.get_or_insert(message);
             }
+            Err(error) if error.is_not_leading() || context.now() - created(grant) < GIVEN_UP => return Err(error),
+            Err(error) => {
+                failure.get_or_insert(format!(
+                    "it could not be bound for {} s: {error}",
+                    GIVEN_UP.num_seconds()
+                ));
+            }
         }
     }
-    drop(first);
     let now = context.now();
     let status = active(grant, made, now);
     match failure {
         Some(message) => {
+            drop(first);
             end(
                 &AccessGrant {
                     status: Some(status),
@@ -285,8 +302,8 @@ async fn bind_all(grant: &AccessGrant, places: &[Place], context: &Context) -> R
             .await
         }
         None => {
-            let _turn = context.precedence.telling().await;
             publish(context, grant, status).await?;
+            drop(first);
             context.metrics.granted(now - created(grant), grant.spec.break_glass);
             Ok(context.at(deadline(grant)))
         }
@@ -386,6 +403,10 @@ async fn publish(context: &Context, grant: &AccessGrant, status: AccessGrantStat
     {
         // It was deleted in between; its bindings are the sweep's.
         Err(error) if error.is_not_found() => Ok(()),
+        Err(error) if error.is_conflict() => {
+            read_again(grant, context).await?;
+            Err(error)
+        }
         written => {
             context.known.written_grants.wrote(written?);
             Ok(())

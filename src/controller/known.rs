@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 
 use super::watch::Shown;
-use crate::api::{AccessGrant, AccessPolicy, AccessRequest, Place, RoleKind, RoleReference};
+use crate::api::{AccessGrant, AccessPolicy, AccessRequest, Place, RequestPhase, RoleKind, RoleReference};
 use crate::cluster::anchor::Anchors;
 use crate::cluster::bindings::in_one_form;
 use crate::cluster::newest::Newest;
@@ -60,6 +60,12 @@ impl Known {
             .map(|grant| self.written_grants.of(grant))
     }
 
+    /// The newest version known of the grant of that uid, whatever it is called.
+    pub fn grant_of(&self, uid: &GrantUid) -> Option<Arc<AccessGrant>> {
+        let found = self.grants.find(|grant| GrantUid::of(grant).as_ref() == Some(uid))?;
+        Some(self.written_grants.of(found))
+    }
+
     /// Whether that grant is known not to be there.
     pub fn lacks(&self, name: &str, uid: &str) -> bool {
         self.all_grants.has_all() && self.grant(name).is_none_or(|known| known.uid().as_deref() != Some(uid))
@@ -83,7 +89,12 @@ impl Known {
         let mut policies = self.policies.state();
         // A list that is read is in this order too.
         policies.sort_by_cached_key(|policy| policy.name_any());
-        let is_limited = policies.iter().any(|policy| Others::matter(policy));
+        let has_ended = request
+            .status
+            .as_ref()
+            .and_then(|status| status.phase)
+            .is_some_and(RequestPhase::is_final);
+        let is_limited = !has_ended && policies.iter().any(|policy| Others::matter(policy));
         request::Observed {
             request: request.clone(),
             others: if is_limited {
@@ -122,10 +133,16 @@ impl Known {
 
     /// What else the requester of a request has.
     fn others(&self, request: &AccessRequest) -> Others {
-        let requests = self.requests.state().into_iter();
+        let requester = request.username();
+        let requests = self
+            .requests
+            .state_filter(|other| other.username() == requester)
+            .into_iter();
         let requests: Vec<_> = requests.map(|other| self.written_requests.of(other)).collect();
-        let grants = self.grants.state().into_iter();
-        let grants: Vec<_> = grants.map(|grant| self.written_grants.of(grant)).collect();
+        let grants = self
+            .grants
+            .state_filter(|grant| Some(grant.spec.requester.username.as_str()) == requester);
+        let grants: Vec<_> = grants.into_iter().map(|grant| self.written_grants.of(grant)).collect();
         Others::of(
             request,
             requests.iter().map(Arc::as_ref),

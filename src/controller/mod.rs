@@ -62,6 +62,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A look consists of a few calls, each with its own limit. One that takes longer than this waits for what won't come; whatever it had begun can be begun
 /// again.
 const LONGEST_LOOK: Duration = Duration::from_secs(45);
+/// What is far away is looked at now and then: this machine's clocks may run slower than the API server's. It costs no call.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// Less than so much is no leap: a server tells its time in whole seconds.
 const LEAP: chrono::Duration = chrono::Duration::milliseconds(1500);
 
@@ -92,9 +94,15 @@ impl Context {
         self.clock.now()
     }
 
+    /// Whether what is sealed may be bound now, and by this replica.
+    fn may_bind(&self) -> bool {
+        self.brakes.pulled().is_none() && self.leadership.leads()
+    }
+
     /// Look again at this moment, unless something happens before.
     fn at(&self, moment: DateTime<Utc>) -> Again {
-        Again::After((moment - self.now()).to_std().unwrap_or(Duration::ZERO))
+        let pause = (moment - self.now()).to_std().unwrap_or(Duration::ZERO);
+        Again::After(pause.min(LONGEST_PAUSE))
     }
 }
 
@@ -206,7 +214,14 @@ fn controllers(
     vec![
         controller(&watches.requests, requests, request::reconcile, retry, context, stop),
         controller(&watches.grants, grants, grant::reconcile, retry_grant, context, stop),
-        controller(&watches.policies, policies, policy::reconcile, retry, context, stop),
+        controller(
+            &watches.policies,
+            policies,
+            policy::reconcile,
+            |_, _, _| Again::After(RETRY),
+            context,
+            stop,
+        ),
         controller(
             &watches.bindings,
             bindings,

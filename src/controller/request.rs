@@ -61,12 +61,12 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
         mut observed,
         mut plan,
         turn,
-        first: _first,
+        first,
     } = decided;
     // No watch tells that an anchor can be had again.
     let mut again = None;
     if let Plan::Grant { spec, dead_mans_switch } = plan {
-        match hung(*spec, dead_mans_switch, &context).await? {
+        match hung(*spec, dead_mans_switch, &context) {
             Hung::Granted(spec) => {
                 observed.grant = Some(create(&context, *spec).await?);
                 // Who made another at the same moment, as another replica may, sees this one, or this one sees that.
@@ -78,8 +78,14 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
                 observed.brake = Some(brake);
                 again = Some(context.now() + AGAIN);
             }
-            // That took its time: what was decided is read and decided again.
-            Hung::Tried => return Ok(Again::After(Duration::ZERO)),
+            Hung::Unseen { since } => return Ok(Again::After(since)),
+            Hung::Wanting(until) => {
+                // What kube-controller-manager takes for it holds up nobody who only tells.
+                drop((first, turn));
+                context.known.anchors.arm(until, context.now()).await?;
+                // What was decided is read and decided again.
+                return Ok(Again::After(Duration::ZERO));
+            }
         }
         plan = decide(&observed, context.now());
     }

@@ -56,6 +56,8 @@ pub async fn rounds<K: Kind, F: Future<Output = Again>>(
         () = shown.all() => {}
     }
     loop {
+        // Looks that wait for nothing are many after a watch was opened again; whoever shares this task gets its turn in between.
+        tokio::task::coop::consume_budget().await;
         while looks.len() < AT_ONCE
             && let Some(object) = agenda.begin(Instant::now())
         {

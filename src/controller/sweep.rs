@@ -74,7 +74,8 @@ async fn look_afresh(binding: &RoleBinding, uid: &GrantUid, context: &Context) -
     }
 }
 
-/// The grant of that uid, read afresh: by the name that is written on the binding, or, should that not be its name (any more), among all.
+/// The grant of that uid, read afresh: by the name that is written on the binding, or by which it is known. Where what was read and what is known aren't of one
+/// mind, all are read. A right that was taken away holds up nothing: then what is known counts, once all was shown.
 async fn explaining(
     binding: &RoleBinding,
     uid: &GrantUid,
@@ -82,10 +83,26 @@ async fn explaining(
 ) -> Result<Option<AccessGrant>, CallError> {
     let grants = Api::<AccessGrant>::all(context.client.clone());
     let is_it = |found: &AccessGrant| GrantUid::of(found).as_ref() == Some(uid);
-    if let Some(name) = grant_name(binding)
-        && let Some(found) = find("reading the AccessGrant", grants.get(&name)).await?.filter(is_it)
-    {
-        return Ok(Some(found));
+    let known = context.known.grant_of(uid);
+    let mut names: Vec<_> = grant_name(binding)
+        .into_iter()
+        .chain(known.as_ref().map(|known| known.name_any()))
+        .collect();
+    names.dedup();
+    let is_whole = context.known.all_grants.has_all();
+    for name in names {
+        match find("reading the AccessGrant", grants.get(&name)).await {
+            Ok(found) => {
+                if let Some(found) = found.filter(is_it) {
+                    return Ok(Some(found));
+                }
+            }
+            Err(error) if error.is_final() && is_whole => return Ok(known.map(|known| known.as_ref().clone())),
+            Err(error) => return Err(error),
+        }
+    }
+    if known.is_none() && is_whole {
+        return Ok(None);
     }
     Ok(context.reads.grants().await?.into_iter().find(is_it))
 }

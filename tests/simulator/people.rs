@@ -4,6 +4,7 @@
 use chrono::{SecondsFormat, TimeDelta};
 use curfew::api::{AccessGrant, AccessRequest, Decision, OpenStage, RequestPhase, Verdict, marks};
 use curfew::core::binding;
+use curfew::core::lease::UNINSTALLING;
 use serde_json::{Value, json};
 
 use crate::apiserver::{Key, Kind, Object, Only, Server, Store, Who};
@@ -495,19 +496,31 @@ impl<'a> People<'a> {
         self.make(Kind::ClusterRole, "", "last", rules(&["get"]));
         let spec = json!({
             "requesters": {"users": ["zoe"]}, "roles": [{"kind": "ClusterRole", "name": "last"}], "namespaces": {"names": ["team-a"]},
-            "maxDuration": "1m", "approval": {"stages": [{"name": "lead", "approvers": {"users": ["bob"]}}]}, "deadMansSwitch": "BestEffort",
+            "maxDuration": "5m", "approval": {"stages": [{"name": "lead", "approvers": {"users": ["bob"]}}]}, "deadMansSwitch": "BestEffort",
         });
         self.make(Kind::AccessPolicy, "", "last", json!({"spec": spec}));
     }
 
-    pub fn asks_last(&mut self, name: &str) -> Key {
+    pub fn asks_last(&mut self, name: &str, duration: &str) -> Key {
         let request = Key::new(Kind::AccessRequest, "team-a", name);
         let spec = json!({
-            "role": {"kind": "ClusterRole", "name": "last"}, "policy": "last", "duration": "20s",
+            "role": {"kind": "ClusterRole", "name": "last"}, "policy": "last", "duration": duration,
             "requester": {"username": "zoe", "uid": "", "groups": []},
         });
         self.make(request.kind, &request.namespace, name, json!({"spec": spec}));
         request
+    }
+
+    /// The Lease isn't left to an uninstallation that nobody goes on with.
+    pub fn frees_lease(&mut self) {
+        if let Some(key) = self.some(Kind::Lease) {
+            self.edits(&key, |lease| {
+                let is_kept = |holder: &str| !holder.starts_with(UNINSTALLING);
+                if !lease["spec"]["holderIdentity"].as_str().is_none_or(is_kept) {
+                    lease["spec"]["holderIdentity"] = Value::Null;
+                }
+            });
+        }
     }
 
     /// Nothing of other people's holds anything any more.

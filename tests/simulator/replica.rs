@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use curfew::cluster::brakes::Brakes;
+use curfew::cluster::call::answered;
 use curfew::cluster::clock::{Clock, Clocks};
 use curfew::cluster::lease::Leadership;
 use curfew::controller::uninstall::nothing_left;
@@ -82,6 +83,7 @@ impl Replica {
         let parts = Parts {
             client: ClientBuilder::new(self.server.connection(self.who()), HOME)
                 .with_layer(&clocks)
+                .with_layer(&answered())
                 .build(),
             clock: clocks.corrected(),
             home: Home {

@@ -170,18 +170,21 @@ impl Schedule<'_> {
             state.auditor.seen.bound
         };
         self.people.prepares_last();
-        let request = self.people.asks_last("scene");
+        let request = self.people.asks_last("scene", scene.duration);
         self.until(&request, "/status/offer/digest", None, Duration::from_secs(10))
             .await?;
         self.people.says(&request, "bob", Verdict::Approve);
-        self.until(&request, "/status/phase", Some(scene.phase), Duration::from_secs(60))
+        self.until(&request, "/status/phase", Some(scene.phase), Duration::from_secs(90))
             .await?;
         let (bound, left) = {
-            let state = self.weather.state();
-            (state.auditor.seen.bound - bound, state.planned.len())
+            let state = &mut *self.weather.state();
+            (state.auditor.seen.bound - bound, std::mem::take(&mut state.planned))
         };
-        if (bound, left) != (scene.bindings, 0) {
-            return Err(format!("{bound} bindings were made, and {left} faults didn't come"));
+        if bound != scene.bindings || !scene.has_come(&left) {
+            return Err(format!(
+                "{bound} bindings were made, and {} faults didn't come",
+                left.len()
+            ));
         }
         self.clears().await?;
         self.everything_has_ended().await?;
@@ -421,7 +424,7 @@ impl Schedule<'_> {
             Undo::Namespaces => self.people.restores_namespaces(),
             Undo::Definitions => self.people.restores_definitions(),
             Undo::Uninstaller => {
-                self.uninstaller.kill();
+                self.uninstaller.tell_to_end();
                 "nobody uninstalls it any more".into()
             }
         };
@@ -440,6 +443,8 @@ impl Schedule<'_> {
         self.kube.send_if_modified(|kube| kube.is_set_right(true, true));
         self.people.restores_guards();
         self.people.lets_go();
+        self.uninstaller.kill();
+        self.people.frees_lease();
         for replica in &self.replicas {
             replica.set_clock(TimeDelta::zero());
         }
@@ -490,7 +495,7 @@ impl Schedule<'_> {
     }
 
     async fn access_is_given_and_ends_once(&mut self, name: &str) -> Result<(), String> {
-        let request = self.people.asks_last(name);
+        let request = self.people.asks_last(name, "20s");
         self.until(&request, "/status/offer/digest", None, Duration::from_secs(10))
             .await?;
         if !self.people.says(&request, "bob", Verdict::Approve) {
@@ -529,7 +534,7 @@ impl Schedule<'_> {
 
     /// Somebody uninstalls Curfew while an access lasts: none is left, and it says so.
     async fn is_uninstalled(&mut self) -> Result<(), String> {
-        let request = self.people.asks_last("last");
+        let request = self.people.asks_last("last", "20s");
         self.until(&request, "/status/offer/digest", None, Duration::from_secs(10))
             .await?;
         self.people.says(&request, "bob", Verdict::Approve);
@@ -545,13 +550,14 @@ impl Schedule<'_> {
             }
         }
         self.uninstaller.tell_to_end();
+        if !self.is_over() {
+            return Err("uninstalled, and something doesn't say that it has ended".into());
+        }
         let state = self.weather.state();
-        let world = state.auditor.world();
-        let mut left = world.bindings.iter().filter(|found| binding::marked(found).is_some());
-        match left.next() {
+        let mut bindings = state.auditor.world().bindings.iter();
+        match bindings.find(|found| binding::marked(found).is_some()) {
             Some(left) => Err(format!("uninstalled, and {:?} is left", left.metadata.name)),
-            None if self.is_over() => Ok(()),
-            None => Err("uninstalled, and something doesn't say that it has ended".into()),
+            None => Ok(()),
         }
     }
 
