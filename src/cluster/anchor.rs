@@ -323,3 +323,6 @@ where
 fn refusal(error: &CallError) -> NoAnchor {
     NoAnchor(error.to_string().chars().take(QUOTED).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -567,18 +567,31 @@ fn untrue_review(world: &World) -> Option<String> {
 
 /// That nothing says "ended" while what it gave still stands.
 fn untrue_end(before: &World, after: &World) -> Option<String> {
-    after.grants.iter().find_map(|is| {
+    let of_a_grant = after.grants.iter().find_map(|is| {
         let was = before.grants.iter().find(|was| was.metadata.uid == is.metadata.uid);
         let by_grant = grant::has_ended(is) && !was.is_some_and(grant::has_ended);
         let request = &is.spec.request.uid;
         let by_request =
             after.request(request).is_some_and(has_ended) && !before.request(request).is_some_and(has_ended);
         let found = after.binding_of(is).filter(|_| by_grant || by_request)?;
-        let who = if by_grant { "grant" } else { "request" };
-        Some(format!(
-            "I6: the {who} says that it has ended while the binding {} stands",
-            called(found)
-        ))
+        Some((if by_grant { "grant" } else { "request" }, found))
+    });
+    let (who, found) = of_a_grant.or_else(|| Some(("request", left_behind(before, after)?)))?;
+    Some(format!(
+        "I6: the {who} says that it has ended while the binding {} stands",
+        called(found)
+    ))
+}
+
+/// A binding of a request that just said that it has ended, by its seal and the marks: when the grant is gone, that is all that is left to know it by.
+fn left_behind<'a>(before: &World, after: &'a World) -> Option<&'a RoleBinding> {
+    let had_ended = |is: &AccessRequest| uid_of(is).and_then(|uid| before.request(uid)).is_some_and(has_ended);
+    let newly = |is: &&AccessRequest| has_ended(is) && !had_ended(is);
+    after.requests.iter().filter(newly).find_map(|request| {
+        let sealed = GrantUid::new(&request.status.as_ref()?.seal.as_ref()?.uid);
+        after
+            .managed()
+            .find_map(|(found, uid)| (uid == sealed).then_some(found))
     })
 }
 

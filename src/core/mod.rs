@@ -12,7 +12,7 @@ mod explore;
 pub mod extension;
 pub mod facts;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod grant;
 pub mod guard;
 pub mod hazard;

@@ -120,3 +120,35 @@ pub fn announcements(before: &AccessRequestStatus, after: &AccessRequestStatus) 
 fn changed_offer(before: &AccessRequestStatus, after: &AccessRequestStatus) -> bool {
     before.offer.as_ref().map(|offer| &offer.digest) != after.offer.as_ref().map(|offer| &offer.digest)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use axum::Router;
+    use axum::http::header::CONTENT_TYPE;
+
+    use super::*;
+
+    /// The API server would refuse it otherwise.
+    #[tokio::test]
+    async fn what_is_too_long_for_an_event_is_told_as_far_as_there_is_room() {
+        let written = Arc::new(Mutex::new(String::new()));
+        let writes = Arc::clone(&written);
+        let server = Router::new().fallback(async move |event: String| {
+            writes.lock().unwrap().clone_from(&event);
+            ([(CONTENT_TYPE, "application/json")], event)
+        });
+        let recorder = Recorder::new(Client::new(server, "default"), Reporter::from("curfew"));
+        let note = "é".repeat(NOTE_LIMIT);
+        let too_long = Announcement {
+            warning: true,
+            reason: "NobodyApproved".into(),
+            note: note.clone(),
+        };
+        write(&recorder, &ObjectReference::default(), too_long).await;
+        let event: serde_json::Value = serde_json::from_str(&written.lock().unwrap()).unwrap();
+        let told = event["note"].as_str().unwrap();
+        assert!(note.starts_with(told) && told.len() == NOTE_LIMIT, "{told}");
+    }
+}

@@ -277,3 +277,25 @@ impl Metrics {
 fn seconds(duration: chrono::Duration) -> f64 {
     duration.to_std().map(|duration| duration.as_secs_f64()).unwrap_or(0.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::clock::Clock;
+
+    #[test]
+    fn a_review_that_becomes_overdue_is_awaited_no_more() {
+        let brakes = Arc::new(Brakes::default());
+        let clocks = Clocks::new(Clock::system(), Arc::clone(&brakes));
+        let metrics = Metrics::new(brakes, Arc::new(Leadership::new("replica".into())), clocks);
+        for (state, awaited, overdue) in [("Awaited", 1, 0), ("Overdue", 0, 1)] {
+            metrics.unreviewed("grant", Some(state));
+            let text = metrics.text().unwrap();
+            for (state, number) in [("Awaited", awaited), ("Overdue", overdue)] {
+                let line = format!("curfew_break_glass_unreviewed{{state=\"{state}\"}} ");
+                let shown = text.lines().find_map(|shown| shown.strip_prefix(&line)).unwrap_or("0");
+                assert_eq!(shown, number.to_string(), "{state}");
+            }
+        }
+    }
+}

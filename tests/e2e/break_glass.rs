@@ -7,7 +7,9 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
+use crate::retention::request_is_gone;
 use crate::scene::{Scene, Word};
+use crate::signs::metric_is;
 use crate::tools::{eventually, watched};
 use crate::world::{Case, cases};
 
@@ -18,6 +20,7 @@ pub fn cases() -> Vec<Case> {
             break_glass_takes_a_reason_and_is_never_chosen_for_somebody,
             access_that_nobody_reviewed_in_time_stands_out_until_somebody_does,
             access_whose_request_is_gone_stays_unreviewed,
+            what_nobody_has_reviewed_is_kept_whatever_its_policy_says_by_now,
             who_reviews_may_revoke,
             access_that_nobody_approved_is_reviewed_after_its_end_by_somebody_else;
         Older []:
@@ -36,11 +39,15 @@ impl Scene {
     }
 
     /// Bob looks at it afterwards.
-    async fn has_reviewed_glass(&self, within: &str) {
+    fn reviewed_glass(&self, within: &str) -> Value {
         let mut policy = self.policy();
         policy["spec"]["approval"] = json!({"breakGlass": {}});
         policy["spec"]["review"] = json!({"approvers": {"users": [self.bob.name()]}, "within": within});
-        self.has_policy(&policy).await;
+        policy
+    }
+
+    async fn has_reviewed_glass(&self, within: &str) {
+        self.has_policy(&self.reviewed_glass(within)).await;
     }
 
     /// Breaks the glass, and has access.
@@ -226,6 +233,7 @@ async fn the_metrics_count_what_nobody_has_reviewed(scene: Scene) {
     };
     let grants = [scene.broken("one").await, scene.broken("two").await];
     count(2).await;
+    metric_is(operator, "curfew_break_glass_grants_total", |number| number == 2.0).await;
     scene.said(&scene.bob, "one", "review").await;
     count(1).await;
     scene
@@ -262,6 +270,23 @@ async fn access_whose_request_is_gone_stays_unreviewed(scene: Scene) {
         message.ends_with("nobody can any more, for its request was deleted"),
         "{message}"
     );
+}
+
+/// Nobody hides what they did by keeping nothing. When what ended last is removed, what ended first was to go sooner.
+async fn what_nobody_has_reviewed_is_kept_whatever_its_policy_says_by_now(scene: Scene) {
+    scene.has_reviewed_glass("1s").await;
+    for name in ["unseen", "seen"] {
+        scene.broken(name).await;
+        scene.said(&scene.alice, name, "revoke").await;
+        scene.request_in(name, RequestPhase::Revoked).await;
+    }
+    let mut policy = scene.reviewed_glass("1s");
+    policy["spec"]["retention"] = json!("1s");
+    scene.has_policy(&policy).await;
+    for name in ["seen", "unseen"] {
+        scene.said(&scene.bob, name, "review").await;
+        request_is_gone(&scene, name).await;
+    }
 }
 
 async fn who_reviews_may_revoke(scene: Scene) {

@@ -137,7 +137,7 @@ async fn a_stolen_operator_token_removes_nothing_that_has_not_ended(scene: Scene
     scene.has_access().await;
 }
 
-async fn request_is_gone(scene: &Scene, name: &str) {
+pub async fn request_is_gone(scene: &Scene, name: &str) {
     watched(
         scene.requests(),
         name,

@@ -99,6 +99,11 @@ impl Fault {
         self == Self::Late && makes_binding(call)
     }
 
+    /// Whether a request whose grant is gone may say that it has ended while its binding is still there: the API server said that there is none.
+    pub fn may_hide_binding(self, call: &Call) -> bool {
+        self == Self::Stale && is_about_bindings(call)
+    }
+
     /// Whether an access may end so instead of as undisturbed. Of what is allowed here nothing ends later, and nobody gets more.
     pub fn excuses(self, call: &Call, undisturbed: End, end: End) -> bool {
         let ended = |request, grant| {
@@ -114,6 +119,8 @@ impl Fault {
                     // What was to be taken over from goes on, until it's revoked too.
                     || (undisturbed.grant == Fate::Ended(EndReason::Extended)
                         && ended(RequestPhase::Revoked, Fate::Ended(EndReason::Revoked)))
+                    // Its grant is deleted all the same.
+                    || (undisturbed.grant == Fate::Gone && ended(RequestPhase::Failed, Fate::Gone))
                     || (undisturbed.request.is_none()
                         && end.request.is_none()
                         && end.grant == Fate::Ended(EndReason::BindFailed))
@@ -148,7 +155,11 @@ impl Fault {
 
 /// Whether it is a call by which access is given.
 fn makes_binding(call: &Call) -> bool {
-    call.verb == "create" && ["rolebindings", "clusterrolebindings"].contains(&call.resource.as_str())
+    call.verb == "create" && is_about_bindings(call)
+}
+
+fn is_about_bindings(call: &Call) -> bool {
+    ["rolebindings", "clusterrolebindings"].contains(&call.resource.as_str())
 }
 
 impl fmt::Display for Fault {

@@ -241,10 +241,11 @@ impl Instance {
     pub async fn grows_role(&self) {
         let rules = json!({"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "delete"]}]});
         let roles = self.here::<Role>(&self.admin);
-        self.insists("grows", async || {
-            roles
-                .patch(&self.role, &PatchParams::default(), &Patch::Merge(&rules))
-                .await
+        let cluster_roles = Api::<ClusterRole>::all(self.admin.clone());
+        let (as_admin, more) = (PatchParams::default(), Patch::Merge(&rules));
+        self.insists("grows", async || match self.terms.role {
+            "Role" => roles.patch(&self.role, &as_admin, &more).await.map(drop),
+            _ => cluster_roles.patch(&self.role, &as_admin, &more).await.map(drop),
         })
         .await;
     }

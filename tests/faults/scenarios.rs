@@ -122,6 +122,12 @@ pub fn all() -> Vec<Scenario> {
         role: "ClusterRole",
         ..USUAL
     };
+    let cluster_wide = Terms {
+        cluster_wide: true,
+        role: "ClusterRole",
+        policy: || json!({"clusterWide": true}),
+        ..USUAL
+    };
     vec![
         scenario!("expired", seconds, Some(RequestPhase::Expired), Ended(Expired), |it| {
             it.first().asks().await;
@@ -191,10 +197,8 @@ pub fn all() -> Vec<Scenario> {
         scenario!(
             "expired in the whole cluster",
             Terms {
-                cluster_wide: true,
-                role: "ClusterRole",
-                policy: || json!({"clusterWide": true}),
-                ..seconds
+                lasts: seconds.lasts,
+                ..cluster_wide
             },
             Some(RequestPhase::Expired),
             Ended(Expired),
@@ -284,6 +288,16 @@ pub fn all() -> Vec<Scenario> {
             }
         ),
         scenario!(
+            "grant deleted while active in the whole cluster",
+            cluster_wide,
+            Some(RequestPhase::Revoked),
+            Gone,
+            |it| {
+                it.first().gets_access().await;
+                it.deletes_grant().await;
+            }
+        ),
+        scenario!(
             "binding deleted while active",
             USUAL,
             Some(RequestPhase::Revoked),
@@ -296,6 +310,19 @@ pub fn all() -> Vec<Scenario> {
         scenario!(
             "role grown while active",
             USUAL,
+            Some(RequestPhase::Revoked),
+            Ended(RoleChanged),
+            |it| {
+                it.first().gets_access().await;
+                it.grows_role().await;
+            }
+        ),
+        scenario!(
+            "ClusterRole grown while active",
+            Terms {
+                role: "ClusterRole",
+                ..USUAL
+            },
             Some(RequestPhase::Revoked),
             Ended(RoleChanged),
             |it| {

@@ -194,10 +194,15 @@ impl Auditor {
         self.late(now);
     }
 
-    /// Whether a replica that says something now can't have seen this binding: another's call has made it since.
+    /// Whether a replica that says something now can't have seen this binding: another's call has made it since, or any that was under way when its grant
+    /// was deleted.
     fn was_not_there_yet(&self, who: Who, binding: &RoleBinding, now: DateTime<Utc>) -> bool {
         let made = binding.metadata.uid.as_ref().and_then(|uid| self.made.get(uid));
-        made.is_some_and(|(by, at)| *by != who && now - *at < ON_ITS_WAY)
+        let has_grant = |uid| (self.world.grants.iter()).any(|grant| GrantUid::of(grant).as_ref() == Some(&uid));
+        made.is_some_and(|(by, at)| {
+            *by != who && now - *at < ON_ITS_WAY
+                || now - *at < UNDER_WAY && binding::marked(binding).is_some_and(|uid| !has_grant(uid))
+        })
     }
 
     /// Until when a binding bore all of Curfew's marks, whoever wrote them.
@@ -258,7 +263,8 @@ impl Auditor {
         uid.map(str::to_owned)
     }
 
-    /// The part of the world that belongs to a request, with all policies, and the binding that is changing.
+    /// The part of the world that belongs to a request, with all policies, and the binding that is changing. What is left of a grant that is gone belongs to
+    /// it by its seal.
     fn part(&self, request: Option<&str>, change: &Change) -> World {
         let World {
             now,
@@ -272,25 +278,29 @@ impl Auditor {
             .filter(|grant| Some(grant.spec.request.uid.as_str()) == request)
             .cloned()
             .collect();
+        let requests: Vec<_> = requests
+            .iter()
+            .filter(|found| found.metadata.uid.as_deref() == request)
+            .cloned()
+            .collect();
+        let seals = requests
+            .iter()
+            .filter_map(|request| request.status.as_ref()?.seal.as_ref());
+        let of_seals = seals.map(|seal| GrantUid::new(&seal.uid));
+        let its: Vec<_> = grants.iter().filter_map(GrantUid::of).chain(of_seals).collect();
         let belongs = |found: &&RoleBinding| {
             let uid = found.metadata.uid.as_ref();
-            let marked = binding::marked(found);
             let mut recorded = grants
                 .iter()
                 .flat_map(|grant| &grant.status)
                 .flat_map(|status| &status.bindings);
-            let mut grants = grants.iter();
             (change.key.kind.is_binding() && is_it(*found, change))
                 || recorded.any(|binding| Some(&binding.uid) == uid)
-                || (marked.is_some() && grants.any(|grant| GrantUid::of(grant) == marked))
+                || binding::marked(found).is_some_and(|uid| its.contains(&uid))
         };
         World {
             now: *now,
-            requests: requests
-                .iter()
-                .filter(|found| found.metadata.uid.as_deref() == request)
-                .cloned()
-                .collect(),
+            requests,
             bindings: bindings.iter().filter(belongs).cloned().collect(),
             policies: policies.clone(),
             grants,

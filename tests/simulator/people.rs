@@ -497,8 +497,15 @@ impl<'a> People<'a> {
         let spec = json!({
             "requesters": {"users": ["zoe"]}, "roles": [{"kind": "ClusterRole", "name": "last"}], "namespaces": {"names": ["team-a"]},
             "maxDuration": "5m", "approval": {"stages": [{"name": "lead", "approvers": {"users": ["bob"]}}]}, "deadMansSwitch": "BestEffort",
+            "requestTTL": "40s",
         });
         self.make(Kind::AccessPolicy, "", "last", json!({"spec": spec}));
+    }
+
+    /// That role gives more.
+    pub fn grows_last(&mut self) {
+        let role = Key::new(Kind::ClusterRole, "", "last");
+        self.edits(&role, |role| role["rules"] = rules(&["get", "list"])["rules"].take());
     }
 
     pub fn asks_last(&mut self, name: &str, duration: &str) -> Key {

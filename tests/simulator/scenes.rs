@@ -1,4 +1,4 @@
-//! What long runs of schedules have found, made sure to happen: a seed leads elsewhere as soon as the operator makes one call more.
+//! What long runs of schedules have found, or would hardly ever, made sure to happen: a seed leads elsewhere as soon as the operator makes one call more.
 
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ pub struct Scene {
     pub faults: Vec<Fault>,
     /// How long the access is to last.
     pub duration: &'static str,
+    /// Whether the role grows just before the access is approved.
+    pub grows_role: bool,
     /// The phase in which the request ends.
     pub phase: &'static str,
     /// So many bindings are made for it.
@@ -37,44 +39,50 @@ impl Scene {
 const LEADER: Who = Who::Replica(0);
 const FOLLOWER: Who = Who::Replica(1);
 
-pub fn all() -> [Scene; 3] {
+pub fn all() -> [Scene; 4] {
+    let well = Fate::default();
     let refused = Fate {
         refused: Some(403),
-        ..Fate::default()
+        ..well
     };
     let broken = Fate {
         refused: Some(500),
-        ..Fate::default()
+        ..well
     };
-    let lost = Fate {
-        lost: true,
-        ..Fate::default()
-    };
+    let lost = Fate { lost: true, ..well };
     let late = Fate {
         there: Duration::from_secs(5),
-        ..Fate::default()
+        ..well
+    };
+    let scene = Scene {
+        name: "",
+        replicas: 1,
+        faults: vec![],
+        duration: "20s",
+        grows_role: false,
+        phase: "Expired",
+        bindings: 1,
     };
     [
         Scene {
             name: "what ended for it could not be bound is not bound later, when nobody heard that it ended",
-            replicas: 1,
             faults: vec![
-                (LEADER, Verb::Watch, Kind::AccessGrant, Fate::default()),
+                (LEADER, Verb::Watch, Kind::AccessGrant, well),
                 (LEADER, Verb::Watch, Kind::AccessGrant, late),
                 (LEADER, Verb::Create, Kind::RoleBinding, refused),
                 (LEADER, Verb::ReplaceStatus, Kind::AccessGrant, lost),
             ],
-            duration: "20s",
             phase: "Failed",
             bindings: 0,
+            ..scene.clone()
         },
         Scene {
             name: "what can not be bound for a minute is not tried for ever",
-            replicas: 1,
             faults: vec![(LEADER, Verb::Create, Kind::RoleBinding, broken); 200],
             duration: "5m",
             phase: "Failed",
             bindings: 0,
+            ..scene.clone()
         },
         Scene {
             name: "a replica that may not read a request and was not shown it does not take it for deleted",
@@ -83,9 +91,18 @@ pub fn all() -> [Scene; 3] {
                 (FOLLOWER, Verb::Watch, Kind::AccessRequest, late),
                 (FOLLOWER, Verb::Get, Kind::AccessRequest, refused),
             ],
-            duration: "20s",
-            phase: "Expired",
-            bindings: 1,
+            ..scene.clone()
+        },
+        // It is offered anew, and nobody approves that.
+        Scene {
+            name: "what was approved before the role grew is not granted, although no watch has shown that it grew",
+            faults: vec![
+                (LEADER, Verb::Watch, Kind::ClusterRole, well),
+                (LEADER, Verb::Watch, Kind::ClusterRole, late),
+            ],
+            grows_role: true,
+            bindings: 0,
+            ..scene
         },
     ]
 }

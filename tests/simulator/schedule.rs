@@ -173,6 +173,9 @@ impl Schedule<'_> {
         let request = self.people.asks_last("scene", scene.duration);
         self.until(&request, "/status/offer/digest", None, Duration::from_secs(10))
             .await?;
+        if scene.grows_role {
+            self.people.grows_last();
+        }
         self.people.says(&request, "bob", Verdict::Approve);
         self.until(&request, "/status/phase", Some(scene.phase), Duration::from_secs(90))
             .await?;

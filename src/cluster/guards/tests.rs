@@ -105,6 +105,14 @@ async fn a_guard_that_was_changed_and_put_back_is_another_one_before_any_watch_s
     };
     for guards in [
         change(
+            |mark| mark.name == "curfew-requests" && mark.kind == GuardKind::ValidatingAdmissionPolicy,
+            |mark| mark.generation += 2,
+        ),
+        change(
+            |mark| mark.name == "curfew-requests" && mark.kind == GuardKind::ValidatingAdmissionPolicyBinding,
+            |mark| mark.uid = "another".into(),
+        ),
+        change(
             |mark| mark.name == DECISIONS && mark.kind == GuardKind::ValidatingAdmissionPolicy,
             |mark| mark.generation += 2,
         ),
@@ -139,8 +147,18 @@ async fn nothing_is_in_force_before_it_was_seen_or_while_the_brake_is_on_or_when
     drop(stored);
 }
 
-/// What the API server answers to the trial of a request and of a binding.
-async fn tried(request: (u16, &'static str), binding: (u16, &'static str)) -> Result<(), String> {
+/// How the guards refuse what they are tried with.
+const REQUESTS: (u16, &str) = (
+    422,
+    "x is forbidden: ValidatingAdmissionPolicy 'curfew-requests' with binding 'curfew-requests' denied request: no",
+);
+const BOUNDS: (u16, &str) = (
+    422,
+    "x is forbidden: ValidatingAdmissionPolicy 'curfew-operator-bounds' with binding 'curfew-operator-bounds' denied request: no",
+);
+
+/// An API server that answers so to the trial of a request and of a binding.
+fn tries(request: (u16, &'static str), binding: (u16, &'static str)) -> Client {
     let answers = |(code, message): (u16, &'static str)| {
         let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": "Forbidden", "code": code});
         post(move |sent: String| async move {
@@ -161,20 +179,12 @@ async fn tried(request: (u16, &'static str), binding: (u16, &'static str)) -> Re
             "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings",
             answers(binding),
         );
-    try_out(&Client::new(server, "default")).await
+    Client::new(server, "default")
 }
 
 #[tokio::test]
 async fn a_trial_succeeds_only_when_the_guards_themselves_refuse() {
-    const REQUESTS: (u16, &str) = (
-        422,
-        "x is forbidden: ValidatingAdmissionPolicy 'curfew-requests' with binding 'curfew-requests' denied request: no",
-    );
-    const BOUNDS: (u16, &str) = (
-        422,
-        "x is forbidden: ValidatingAdmissionPolicy 'curfew-operator-bounds' with binding 'curfew-operator-bounds' denied request: no",
-    );
-    assert_eq!(tried(REQUESTS, BOUNDS).await, Ok(()));
+    assert_eq!(try_out(&tries(REQUESTS, BOUNDS)).await, Ok(()));
     let rbac = (403, "User \"x\" cannot create resource \"accessrequests\"");
     for (request, binding, named) in [
         ((201, ""), BOUNDS, "\"curfew-requests\" is not in force"),
@@ -184,7 +194,20 @@ async fn a_trial_succeeds_only_when_the_guards_themselves_refuse() {
         (REQUESTS, (500, "a webhook is down"), "a webhook is down"),
         (BOUNDS, REQUESTS, "\"curfew-requests\""),
     ] {
-        let why = tried(request, binding).await.unwrap_err();
+        let why = try_out(&tries(request, binding)).await.unwrap_err();
         assert!(why.contains(named), "{why}");
     }
+}
+
+/// Not all can be tried, and those that can't take as long.
+#[tokio::test(start_paused = true)]
+async fn a_guard_that_was_put_back_is_tried_only_when_the_api_server_has_had_time_to_heed_it() {
+    let (proven, _) = proven();
+    let guards = Guards {
+        client: tries(REQUESTS, BOUNDS),
+        ..proven
+    };
+    let begun = tokio::time::Instant::now();
+    guards.prove(guards.settles(&Shelf::new(&[]), &[])).await;
+    assert!(begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
 }

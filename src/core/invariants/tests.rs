@@ -344,6 +344,25 @@ fn an_end_is_said_too_early_while_any_binding_of_the_grant_stands() {
     assert_eq!(found_early(gone), "", "somebody else's stands");
 }
 
+#[test]
+fn an_end_is_said_too_early_while_a_binding_stands_whose_grant_was_deleted() {
+    let deleted = || changed(|world| world.grants.clear());
+    let told = |mut world: World| {
+        world.requests[0].status.as_mut().unwrap().phase = Some(RequestPhase::Revoked);
+        world
+    };
+    assert!(found_between(&deleted(), &told(deleted())).contains("I6: the request says"));
+    let before = told(deleted());
+    assert_eq!(found_between(&before, &before), "", "it was said before");
+    let mut gone = deleted();
+    gone.bindings.remove(0);
+    assert_eq!(found_between(&deleted(), &told(gone)), "", "somebody else's stands");
+    let mut of_another = deleted();
+    let status = of_another.requests[0].status.as_mut().unwrap();
+    status.seal.as_mut().unwrap().uid = "uid-of-another".into();
+    assert_eq!(found_between(&of_another, &told(of_another.clone())), "");
+}
+
 /// The access of the world extends one that began so many seconds before.
 fn extending(since: i64) -> World {
     let mut world = under(|spec| spec.max_total_duration = Some(lasting("1h")));
