@@ -193,7 +193,8 @@ impl Known {
         self.binding_named(place.namespace(), &name)
     }
 
-    fn binding_named(&self, namespace: Option<&str>, name: &str) -> Option<RoleBinding> {
+    /// What has that name there.
+    pub fn binding_named(&self, namespace: Option<&str>, name: &str) -> Option<RoleBinding> {
         match namespace {
             Some(namespace) => {
                 let found = self.bindings.get(&ObjectRef::new(name).within(namespace))?;

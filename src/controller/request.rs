@@ -375,13 +375,12 @@ async fn look_for_grant(
     let targets = request.status.iter().flat_map(|status| &status.targets);
     let namespaces = targets.map(|target| Some(target.namespace.as_str()));
     let places = namespaces.chain(targets::is_cluster_wide(&request.spec).then_some(None));
-    let bindings = places.map(|namespace| context.bindings.find(namespace, &name));
-    let left_behind = try_join_all(bindings)
-        .await?
-        .iter()
-        .flatten()
-        .any(|found| binding::marked(found).is_some());
-    Ok((None, left_behind))
+    let bindings = places.map(async |namespace| {
+        let read = context.bindings.find(namespace, &name).await?;
+        Ok::<_, CallError>(read.into_iter().chain(context.known.binding_named(namespace, &name)))
+    });
+    let mut bindings = try_join_all(bindings).await?.into_iter().flatten();
+    Ok((None, bindings.any(|found| binding::marked(&found).is_some())))
 }
 
 /// Writes the status, if it is another, at the version that was decided on: whatever was stored in between is a conflict, and is decided on first.

@@ -41,8 +41,6 @@ pub struct Subject {
     pub bindings: usize,
     /// Whether the API server may make a binding long after the operator was told nothing of it: perhaps just when it is said that none is left.
     pub binding_may_come_late: bool,
-    /// Whether the operator may be told that there is no binding while there is: it goes all the same.
-    pub binding_may_be_hidden: bool,
     pub before: Bystanders,
     pub after: Bystanders,
 }
@@ -57,9 +55,8 @@ pub struct Evidence<'a> {
     pub namespace: &'a str,
 }
 
-/// How the invariants say so, of a grant or a request, and of a request alone.
+/// How the invariants say so.
 const ENDED_WHILE_BOUND: &str = "says that it has ended while the binding";
-const REQUEST_ENDED_WHILE_BOUND: &str = "the request says that it has ended while the binding";
 
 type Findings = Vec<String>;
 
@@ -85,10 +82,7 @@ pub fn audit(evidence: &Evidence, subjects: &[Subject]) -> Findings {
         }
         let violated = violated_throughout(evidence.pages, &subject.id).into_iter();
         // That it went as soon as it came is seen above.
-        found.extend(violated.filter(|what| {
-            !(subject.binding_may_come_late && what.contains(ENDED_WHILE_BOUND)
-                || subject.binding_may_be_hidden && what.contains(REQUEST_ENDED_WHILE_BOUND))
-        }));
+        found.extend(violated.filter(|what| !(subject.binding_may_come_late && what.contains(ENDED_WHILE_BOUND))));
         if subject.before != subject.after {
             found.push(format!(
                 "bystanders were touched: {:?} became {:?}",

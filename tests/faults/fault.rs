@@ -99,11 +99,6 @@ impl Fault {
         self == Self::Late && makes_binding(call)
     }
 
-    /// Whether a request whose grant is gone may say that it has ended while its binding is still there: the API server said that there is none.
-    pub fn may_hide_binding(self, call: &Call) -> bool {
-        self == Self::Stale && is_about_bindings(call)
-    }
-
     /// Whether an access may end so instead of as undisturbed. Of what is allowed here nothing ends later, and nobody gets more.
     pub fn excuses(self, call: &Call, undisturbed: End, end: End) -> bool {
         let ended = |request, grant| {

@@ -255,9 +255,6 @@ impl Stage<'_> {
                 binding_may_come_late: fault
                     .as_ref()
                     .is_some_and(|armed| armed.fault.may_bind_late(&armed.call)),
-                binding_may_be_hidden: fault
-                    .as_ref()
-                    .is_some_and(|armed| armed.fault.may_hide_binding(&armed.call)),
                 may_delay: fault.map_or(Duration::ZERO, |armed| armed.fault.may_delay()),
                 before,
                 after,
