@@ -1,137 +1,35 @@
 //! How the operator begins and ends, against an API server that answers when it is told to. Time is the test's.
 
+mod ends;
+mod server;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use axum::http::{Method, Request, Response, StatusCode, Uri};
-use chrono::{DateTime, Utc};
-use kube::client::Body;
-use serde_json::{Value, json};
+use axum::http::{Method, StatusCode};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
+use self::server::{Fate, Server, Thing, binding, binding_of, cluster_wide, grant, grounds, is_list, start};
 use super::*;
 use crate::cluster::clock::Clocks;
 
-const NOW: &str = "2027-01-15T08:00:00Z";
-const GRANT_UID: &str = "11111111-aaaa-4bbb-8ccc-000000000001";
-const ORPHAN_UID: &str = "11111111-aaaa-4bbb-8ccc-000000000002";
-
-/// An API server with a grant that is overdue, its binding, and a binding that no grant explains.
-#[derive(Clone)]
-struct Server {
-    /// So many calls are answered; the others wait.
-    answers: Arc<Semaphore>,
-    /// So many deletes are; the others wait.
-    deletes: Arc<Semaphore>,
-    /// What a delete is answered with.
-    verdict: StatusCode,
-}
-
-impl Server {
-    fn new(verdict: StatusCode) -> Self {
-        Self {
-            answers: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
-            deletes: Arc::new(Semaphore::new(0)),
-            verdict,
-        }
-    }
-
-    fn client(&self) -> Client {
-        let server = self.clone();
-        let service = tower::service_fn(move |request: Request<Body>| {
-            let server = server.clone();
-            let (parts, _) = request.into_parts();
-            async move { Ok::<_, tower::BoxError>(server.answer(&parts.method, &parts.uri).await) }
-        });
-        Client::new(service, "default")
-    }
-
-    async fn answer(&self, method: &Method, uri: &Uri) -> Response<Body> {
-        if uri.query().unwrap_or_default().contains("watch=") {
-            return std::future::pending().await;
-        }
-        let _answer = self.answers.acquire().await.unwrap();
-        if method == Method::DELETE {
-            self.deletes.acquire().await.unwrap().forget();
-            return response(
-                self.verdict,
-                &json!({"kind": "Status", "apiVersion": "v1", "status": if self.verdict.is_success() { "Success" } else { "Failure" }, "code": self.verdict.as_u16()}),
-            );
-        }
-        let orphan = format!("curfew-{ORPHAN_UID}");
-        match (method, uri.path().rsplit('/').next().unwrap_or_default()) {
-            (&Method::GET, "accessgrants") => response(StatusCode::OK, &list(&[grant()])),
-            (&Method::GET, "rolebindings") => response(StatusCode::OK, &list(&[binding()])),
-            (&Method::GET, name) if name == orphan => response(StatusCode::OK, &binding()),
-            (
-                &Method::GET,
-                "accessrequests"
-                | "accesspolicies"
-                | "clusterrolebindings"
-                | "clusterroles"
-                | "roles"
-                | "namespaces"
-                | "jobs"
-                | "services",
-            ) => response(StatusCode::OK, &list(&[])),
-            _ => response(
-                StatusCode::NOT_FOUND,
-                &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "message": "there is none", "code": 404}),
-            ),
-        }
-    }
-}
-
-fn response(code: StatusCode, body: &Value) -> Response<Body> {
-    let body = Body::from(body.to_string().into_bytes());
-    Response::builder().status(code).body(body).unwrap()
-}
-
-fn list(items: &[Value]) -> Value {
-    json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items})
-}
-
-fn grant() -> Value {
-    let name = format!("curfew-{GRANT_UID}");
-    json!({
-        "apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant",
-        "metadata": {"name": "g", "uid": GRANT_UID, "resourceVersion": "1", "creationTimestamp": "2027-01-15T06:00:00Z"},
-        "spec": {
-            "request": {"namespace": "team", "name": "look", "uid": "r"}, "requester": {"username": "alice"},
-            "subject": {"kind": "User", "name": "alice"},
-            "role": {"kind": "Role", "name": "reader", "uid": "o", "rulesDigest": "d", "onChange": "Keep"},
-            "targets": [{"namespace": "team", "uid": "n"}], "duration": "1h",
-            "policy": {"name": "p", "uid": "p", "digest": "d", "onChange": "Keep"}, "offer": "f",
-            "decisions": [{"verdict": "Approve", "username": "bob", "via": ["lead/User:bob"]}], "revokers": {},
-        },
-        "status": {"phase": "Active", "bindings": [{"namespace": "team", "name": name, "uid": "b"}]},
-    })
-}
-
-/// Bears all marks, and its grant is nowhere.
-fn binding() -> Value {
-    json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-        "metadata": {
-            "name": format!("curfew-{ORPHAN_UID}"), "namespace": "team", "uid": "c", "resourceVersion": "1",
-            "labels": {"curfew.dev/grant-uid": ORPHAN_UID},
-            "annotations": {"curfew.dev/grant": "gone"},
-            "ownerReferences": [{"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant", "name": "gone", "uid": ORPHAN_UID}],
-        },
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "alice"}],
-    })
+/// A grant that is overdue, and a binding that no grant explains.
+fn overdue() -> Server {
+    Server::with(vec![
+        Thing::new("accessgrants", grant("g", -7200..-3600)),
+        Thing::new("rolebindings", binding(&grant("gone", -7200..3600))),
+    ])
 }
 
 fn parts(server: &Server) -> Parts {
     let (brakes, leadership) = (Arc::new(Brakes::default()), Arc::new(Leadership::new("replica".into())));
-    let (begun, start) = (Instant::now(), NOW.parse::<DateTime<Utc>>().unwrap());
+    let begun = Instant::now();
     Parts {
         client: server.client(),
-        clock: Clock::new(move || start + begun.elapsed()),
+        clock: Clock::new(move || start() + begun.elapsed()),
         home: Home {
             namespace: "curfew-system".into(),
         },
@@ -155,6 +53,11 @@ async fn run_for(span: Duration, running: &mut BoxFuture<'static, ()>) {
     }
 }
 
+fn assert_tells(metrics: &Metrics, expected: &str) {
+    let text = metrics.text().unwrap();
+    assert!(text.lines().any(|line| line == expected), "{text}");
+}
+
 const A_WHILE: Duration = Duration::from_secs(4);
 const NOT_TRIED: &str = "it has not tried yet to end all that is overdue";
 /// There are no guards here, so that nothing would be granted; that is another matter.
@@ -162,9 +65,9 @@ const NO_GUARDS: &str = "nothing is granted, access goes on ending on time";
 
 #[tokio::test(start_paused = true)]
 async fn case_41_it_is_ready_only_when_it_has_tried_to_end_every_overdue_grant_and_every_unexplained_binding() {
-    let server = Server::new(StatusCode::OK);
+    let server = overdue();
     let parts = parts(&server);
-    let health = Arc::clone(&parts.health);
+    let (health, metrics) = (Arc::clone(&parts.health), Arc::clone(&parts.metrics));
     let mut running = run(parts, std::future::pending().shared()).boxed();
     run_for(A_WHILE, &mut running).await;
     assert_eq!(health.ready().unwrap_err(), NOT_TRIED);
@@ -174,11 +77,13 @@ async fn case_41_it_is_ready_only_when_it_has_tried_to_end_every_overdue_grant_a
     server.deletes.add_permits(1);
     run_for(Duration::from_secs(1), &mut running).await;
     assert!(health.ready().unwrap_err().starts_with(NO_GUARDS));
+    assert_tells(&metrics, "curfew_swept_bindings_total 1");
 }
 
 #[tokio::test(start_paused = true)]
 async fn case_41_what_resists_is_tried_on_and_does_not_keep_it_from_being_ready() {
-    let server = Server::new(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut server = overdue();
+    server.verdict = StatusCode::INTERNAL_SERVER_ERROR;
     let parts = parts(&server);
     let (health, metrics) = (Arc::clone(&parts.health), Arc::clone(&parts.metrics));
     let mut running = run(parts, std::future::pending().shared()).boxed();
@@ -188,18 +93,16 @@ async fn case_41_what_resists_is_tried_on_and_does_not_keep_it_from_being_ready(
     run_for(Duration::from_secs(1), &mut running).await;
     assert!(health.ready().unwrap_err().starts_with(NO_GUARDS));
     // The grant's, and the one that no grant explains.
-    let overdue = "curfew_overdue_bindings 2.0";
-    let text = metrics.text().unwrap();
-    assert!(text.lines().any(|line| line == overdue), "{text}");
+    assert_tells(&metrics, "curfew_overdue_bindings 2.0");
 }
 
 /// A machine that slept, or a server whose clock was set forth.
 #[tokio::test(start_paused = true)]
 async fn when_time_leaps_everything_is_looked_at_once_and_not_while_it_only_passes() {
-    let (begun, start) = (Instant::now(), NOW.parse::<DateTime<Utc>>().unwrap());
+    let begun = Instant::now();
     let (leapt, looks) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));
     let leaps_of_clock = Arc::clone(&leapt);
-    let clock = Clock::new(move || start + begun.elapsed() + chrono::Duration::seconds(leaps_of_clock.load(Relaxed)));
+    let clock = Clock::new(move || start() + begun.elapsed() + chrono::Duration::seconds(leaps_of_clock.load(Relaxed)));
     let looked = Arc::clone(&looks);
     let mut watching = leaps(clock, move || {
         looked.fetch_add(1, Relaxed);
@@ -225,7 +128,7 @@ fn running_until_told(server: &Server) -> (BoxFuture<'static, ()>, Arc<Semaphore
 #[tokio::test(start_paused = true)]
 async fn told_to_end_it_waits_for_what_was_begun_and_for_nothing_else() {
     for (begins, lasts) in [(true, Duration::from_secs(3)), (false, Duration::ZERO)] {
-        let server = Server::new(StatusCode::OK);
+        let server = overdue();
         let (mut running, stop) = running_until_told(&server);
         if !begins {
             server.deletes.add_permits(100);
@@ -245,7 +148,7 @@ async fn told_to_end_it_waits_for_what_was_begun_and_for_nothing_else() {
 
 #[tokio::test(start_paused = true)]
 async fn told_to_end_before_it_has_seen_anything_it_does_not_wait_for_that() {
-    let server = Server::new(StatusCode::OK);
+    let server = overdue();
     server.answers.forget_permits(Semaphore::MAX_PERMITS);
     let (mut running, stop) = running_until_told(&server);
     run_for(A_WHILE, &mut running).await;

@@ -1,0 +1,93 @@
+//! That access ends in time, whatever an API server does meanwhile.
+
+use super::*;
+
+/// When, in so many seconds, it was tried to delete the binding of the grant `g`.
+async fn ends_within(seconds: u64, server: &Server) -> Vec<u64> {
+    run_so_long(seconds, server).await;
+    server.seconds_of(&Method::DELETE, &binding_of("g"))
+}
+
+async fn run_so_long(seconds: u64, server: &Server) {
+    let mut running = run(parts(server), std::future::pending().shared()).boxed();
+    run_for(Duration::from_secs(seconds), &mut running).await;
+}
+
+/// Its binding is missing, which is looked at afresh.
+#[tokio::test(start_paused = true)]
+async fn reads_that_are_never_answered_hold_up_no_end() {
+    let mut things = vec![Thing::new("accessgrants", grant("g", -3600..3))];
+    things.extend(grounds("g"));
+    let mut server = Server::with(things);
+    server.fate = |method, path| match *method == Method::GET && !is_list(path) {
+        true => Fate::Lost,
+        false => Fate::Answered,
+    };
+    assert_eq!(ends_within(8, &server).await, [3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_may_not_be_read_is_gone_only_to_a_grant_that_is_not_young_and_where_all_is_known() {
+    let not_read: fn(&Method, &str) -> Fate = |_, path| match path.ends_with("/accessrequests/look") {
+        true => Fate::Refused,
+        false => Fate::Answered,
+    };
+    let not_listed_either: fn(&Method, &str) -> Fate = |_, path| match path.contains("/accessrequests") {
+        true => Fate::Refused,
+        false => Fate::Answered,
+    };
+    for (age, fate, is_gone) in [
+        (7200, not_read, true),
+        (5, not_read, false),
+        (7200, not_listed_either, false),
+    ] {
+        let mut server = Server::with(vec![Thing::new("accessgrants", grant("g", -age..3600))]);
+        server.fate = fate;
+        let ends = ends_within(60, &server).await;
+        assert_eq!(!ends.is_empty(), is_gone, "{age} s old: {ends:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_is_not_answered_is_repeated_after_ten_seconds() {
+    let server = Server::with(vec![Thing::new("accessgrants", grant("g", -3600..0))]);
+    assert_eq!(ends_within(13, &server).await, [0, 10]);
+}
+
+/// A second after the deadline it is the sweep's turn, which leaves another to the grant's own end, that is under way.
+#[tokio::test(start_paused = true)]
+async fn where_a_grants_own_end_hangs_the_sweep_ends_its_access() {
+    let held = grant("g", -3600..3);
+    let mut things = vec![
+        Thing::new("rolebindings", binding(&held)),
+        Thing::new("accessgrants", held),
+    ];
+    things.extend(grounds("g"));
+    assert_eq!(ends_within(8, &Server::with(things)).await, [3, 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_binding_that_no_grant_explains_is_deleted_wherever_it_gives_access_and_whenever_it_comes() {
+    let orphan = binding(&grant("g", -3600..3600));
+    for (kind, orphan) in [
+        ("rolebindings", orphan.clone()),
+        ("clusterrolebindings", cluster_wide(orphan)),
+    ] {
+        for comes in [0, 2] {
+            let server = Server::with(vec![Thing(kind, orphan.clone(), Duration::from_secs(comes))]);
+            server.deletes.add_permits(1);
+            // More than once at the start, for it stays: each watch that begins is a reason to look.
+            assert_eq!(ends_within(4, &server).await.first(), Some(&comes), "{kind}");
+        }
+    }
+}
+
+/// Of two deletes one is answered; that its grant has ended is told when it has waited long enough for the other.
+#[tokio::test(start_paused = true)]
+async fn what_only_tells_waits_while_access_is_being_taken_away() {
+    let overdue = |name| Thing::new("accessgrants", grant(name, -7200..-3600));
+    let server = Server::with(vec![overdue("g"), overdue("h")]);
+    server.deletes.add_permits(1);
+    run_so_long(8, &server).await;
+    assert_eq!(server.seconds_of(&Method::PUT, "/status"), [5]);
+}

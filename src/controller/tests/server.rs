@@ -1,0 +1,248 @@
+//! An API server that answers when it is told to, and what there may be in it.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Method, Request, Response, StatusCode, Uri};
+use chrono::{DateTime, SecondsFormat, Utc};
+use futures::{StreamExt, stream};
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until};
+
+use crate::api::AccessGrant;
+use crate::core::binding::desired;
+use crate::core::grant::GrantUid;
+
+/// What the operator watches.
+const KINDS: [&str; 10] = [
+    "accessgrants",
+    "accessrequests",
+    "accesspolicies",
+    "rolebindings",
+    "clusterrolebindings",
+    "clusterroles",
+    "roles",
+    "namespaces",
+    "jobs",
+    "services",
+];
+
+/// When a test begins.
+pub fn start() -> DateTime<Utc> {
+    "2027-01-15T08:00:00Z".parse().unwrap()
+}
+
+/// An object of a kind, there from so long after the start on.
+#[derive(Clone)]
+pub struct Thing(pub &'static str, pub Value, pub Duration);
+
+impl Thing {
+    /// There from the start on.
+    pub fn new(kind: &'static str, object: Value) -> Self {
+        Self(kind, object, Duration::ZERO)
+    }
+}
+
+/// What becomes of a call.
+pub enum Fate {
+    Answered,
+    /// 403.
+    Refused,
+    /// There is never an answer.
+    Lost,
+}
+
+/// An API server. Nothing that is written to it changes what there is.
+#[derive(Clone)]
+pub struct Server {
+    pub things: Vec<Thing>,
+    /// So many calls are answered; the others wait.
+    pub answers: Arc<Semaphore>,
+    /// So many deletes are; the others wait.
+    pub deletes: Arc<Semaphore>,
+    /// What a delete is answered with.
+    pub verdict: StatusCode,
+    /// By method and path.
+    pub fate: fn(&Method, &str) -> Fate,
+    begun: Instant,
+    /// When what was asked of it.
+    calls: Arc<Mutex<Vec<(Duration, Method, String)>>>,
+}
+
+impl Server {
+    pub fn with(things: Vec<Thing>) -> Self {
+        Self {
+            things,
+            answers: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            deletes: Arc::new(Semaphore::new(0)),
+            verdict: StatusCode::OK,
+            fate: |_, _| Fate::Answered,
+            begun: Instant::now(),
+            calls: Arc::default(),
+        }
+    }
+
+    pub fn client(&self) -> Client {
+        let server = self.clone();
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let server = server.clone();
+            let (parts, _) = request.into_parts();
+            async move { Ok::<_, tower::BoxError>(server.answer(&parts.method, &parts.uri).await) }
+        });
+        Client::new(service, "default")
+    }
+
+    /// At which seconds there were calls of this method whose path ends so.
+    pub fn seconds_of(&self, method: &Method, end: &str) -> Vec<u64> {
+        let calls = self.calls.lock().unwrap();
+        let such = calls.iter().filter(|(_, of, path)| of == method && path.ends_with(end));
+        such.map(|(when, ..)| when.as_secs()).collect()
+    }
+
+    async fn answer(&self, method: &Method, uri: &Uri) -> Response<Body> {
+        let path = uri.path();
+        let call = (self.begun.elapsed(), method.clone(), path.to_owned());
+        self.calls.lock().unwrap().push(call);
+        let _answer = self.answers.acquire().await.unwrap();
+        match (self.fate)(method, path) {
+            Fate::Answered => {}
+            Fate::Refused => return status(StatusCode::FORBIDDEN),
+            Fate::Lost => return std::future::pending().await,
+        }
+        match *method {
+            Method::GET => self.read(path, uri.query().unwrap_or_default()),
+            Method::DELETE => {
+                self.deletes.acquire().await.unwrap().forget();
+                status(self.verdict)
+            }
+            _ => status(StatusCode::NOT_FOUND),
+        }
+    }
+
+    fn read(&self, path: &str, query: &str) -> Response<Body> {
+        let mut parts = path.rsplit('/');
+        let (last, above) = (parts.next().unwrap(), parts.next().unwrap());
+        if !is_list(path) {
+            let found = self.there(above).find(|object| object["metadata"]["name"] == last);
+            return found.map_or_else(|| status(StatusCode::NOT_FOUND), response);
+        }
+        if query.contains("watch=") {
+            return self.watch(last);
+        }
+        let (version, items) = (json!({"resourceVersion": "1"}), self.there(last).collect::<Vec<_>>());
+        response(&json!({"kind": "List", "apiVersion": "v1", "metadata": version, "items": items}))
+    }
+
+    fn there<'a>(&'a self, of: &'a str) -> impl Iterator<Item = &'a Value> {
+        let now = self.begun.elapsed();
+        let there = self.things.iter();
+        let there = there.filter(move |Thing(kind, _, from)| *kind == of && *from <= now);
+        there.map(|Thing(_, object, _)| object)
+    }
+
+    /// Tells of what comes, and never ends.
+    fn watch(&self, of: &str) -> Response<Body> {
+        let (begun, now) = (self.begun, self.begun.elapsed());
+        let coming = self
+            .things
+            .iter()
+            .filter(|Thing(kind, _, from)| *kind == of && *from > now);
+        let coming: Vec<_> = coming.cloned().collect();
+        let told = stream::iter(coming).then(move |Thing(_, object, from)| async move {
+            sleep_until(begun + from).await;
+            Ok::<_, tower::BoxError>(format!("{}\n", json!({"type": "ADDED", "object": object})))
+        });
+        Response::new(Body::from_stream(told.chain(stream::pending())))
+    }
+}
+
+/// Whether a path is that of all objects of a kind, be it in one namespace.
+pub fn is_list(path: &str) -> bool {
+    KINDS.iter().any(|kind| path.ends_with(&format!("/{kind}")))
+}
+
+fn response(body: &Value) -> Response<Body> {
+    Response::new(Body::from(body.to_string()))
+}
+
+fn status(code: StatusCode) -> Response<Body> {
+    let said = if code.is_success() { "Success" } else { "Failure" };
+    let reason = code.canonical_reason().unwrap_or_default().replace(' ', "");
+    let mut response = response(&json!({
+        "kind": "Status", "apiVersion": "v1", "status": said, "reason": reason, "message": "so it is",
+        "code": code.as_u16(),
+    }));
+    *response.status_mut() = code;
+    response
+}
+
+// ---- what there may be ---------------------------------------------------------------------------------------------
+
+fn uid_of(name: &str) -> String {
+    format!("uid-of-{name}")
+}
+
+/// The end of the path of a grant's binding, of whichever kind.
+pub fn binding_of(grant: &str) -> String {
+    format!("bindings/curfew-{}", uid_of(grant))
+}
+
+/// A grant that is bound, from its creation until its deadline, in seconds after the start.
+pub fn grant(name: &str, lasts: Range<i64>) -> Value {
+    let (uid, created) = (uid_of(name), start() + chrono::Duration::seconds(lasts.start));
+    let bound = json!({"namespace": "team", "name": format!("curfew-{uid}"), "uid": format!("binding-of-{name}")});
+    json!({
+        "apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant",
+        "metadata": {
+            "name": name, "uid": uid, "resourceVersion": "1",
+            "creationTimestamp": created.to_rfc3339_opts(SecondsFormat::Secs, true),
+        },
+        "spec": {
+            "request": {"namespace": "team", "name": "look", "uid": "r"}, "requester": {"username": "alice"},
+            "subject": {"kind": "User", "name": "alice"},
+            "role": {"kind": "Role", "name": "reader", "uid": "o", "rulesDigest": "d", "onChange": "Keep"},
+            "targets": [{"namespace": "team", "uid": "n"}], "duration": format!("{}s", lasts.end - lasts.start),
+            "policy": {"name": "p", "uid": "p", "digest": "d", "onChange": "Keep"}, "offer": "f",
+            "decisions": [{"verdict": "Approve", "username": "bob", "via": ["lead/User:bob"]}], "revokers": {},
+        },
+        "status": {"phase": "Active", "bindings": [bound]},
+    })
+}
+
+/// A grant's binding, as it was made.
+pub fn binding(grant: &Value) -> Value {
+    let grant: AccessGrant = serde_json::from_value(grant.clone()).unwrap();
+    let made = desired(&grant, &GrantUid::of(&grant).unwrap(), &grant.spec.places()[0]);
+    let mut made = serde_json::to_value(made).unwrap();
+    made["metadata"]["uid"] = json!(grant.status.unwrap().bindings[0].uid);
+    made["metadata"]["resourceVersion"] = json!("1");
+    made
+}
+
+/// The same for the whole cluster.
+pub fn cluster_wide(mut binding: Value) -> Value {
+    binding["kind"] = json!("ClusterRoleBinding");
+    binding["metadata"].as_object_mut().unwrap().remove("namespace");
+    binding
+}
+
+/// What a grant rests on: its request, its role and its namespace.
+pub fn grounds(grant: &str) -> [Thing; 3] {
+    let request = json!({
+        "apiVersion": "curfew.dev/v1alpha1", "kind": "AccessRequest",
+        "metadata": {"name": "look", "namespace": "team", "uid": "r", "resourceVersion": "1"},
+        "spec": {"role": {"kind": "Role", "name": "reader"}, "requester": {"username": "alice"}},
+        "status": {"phase": "Active", "seal": {"grant": grant, "uid": uid_of(grant)}},
+    });
+    let role = json!({"metadata": {"name": "reader", "namespace": "team", "uid": "o", "resourceVersion": "1"}});
+    let namespace = json!({"metadata": {"name": "team", "uid": "n", "resourceVersion": "1"}});
+    [
+        Thing::new("accessrequests", request),
+        Thing::new("roles", role),
+        Thing::new("namespaces", namespace),
+    ]
+}
