@@ -89,6 +89,8 @@ struct Bench {
     /// What writes as the operator.
     raw: Client,
     operator: Operator,
+    /// What the operator writes into a request's status. The request itself isn't kept for long: alice makes too many.
+    sample: AccessRequestStatus,
 }
 
 /// Where raw writes go, and what keeps their bindings.
@@ -117,13 +119,14 @@ impl Bench {
         let options = OperatorOptions::new(env!("CARGO_BIN_EXE_curfew")).arguments(["--log-level", "warn"]);
         let operator = installation.spawn_operator(options).await?;
         operator.wait_until_ready().await?;
-        let bench = Self {
+        let mut bench = Self {
             cluster,
             _installation: installation,
             alice,
             bob,
             raw,
             operator,
+            sample: AccessRequestStatus::default(),
         };
         bench.furnish().await?;
         bench.requests_are_served().await?;
@@ -131,6 +134,8 @@ impl Bench {
         bench.offered(SAMPLE, "1s").await?;
         bench.approve(&bench.bob.client()?, SAMPLE).await?;
         bench.all_in(RequestPhase::Expired, SAMPLE).await?;
+        let sample = bench.requests()?.get(SAMPLE).await?.status;
+        bench.sample = sample.ok_or("the sample has no status")?;
         Ok(bench)
     }
 
@@ -263,9 +268,8 @@ impl Bench {
         let addresses = Api::<IPAddress>::all(self.admin()?)
             .list(&ListParams::default())
             .await?;
-        let sealed = self.requests()?.get(SAMPLE).await?.status;
         Ok(Place {
-            sealed: sealed.ok_or("the sample has no status")?,
+            sealed: self.sample.clone(),
             namespace_uid: namespace.uid().unwrap_or_default(),
             owner: addresses.items.into_iter().next().ok_or("there is no IPAddress")?,
         })
