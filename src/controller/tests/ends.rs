@@ -91,3 +91,24 @@ async fn what_only_tells_waits_while_access_is_being_taken_away() {
     run_so_long(8, &server).await;
     assert_eq!(server.seconds_of(&Method::PUT, "/status"), [5]);
 }
+
+/// It loses a second in a thousand.
+#[tokio::test(start_paused = true)]
+async fn on_a_machine_whose_time_runs_too_slow_a_long_access_ends_on_time_all_the_same() {
+    let long = grant("g", 0..7200);
+    let mut things = vec![
+        Thing::new("rolebindings", binding(&long)),
+        Thing::new("accessgrants", long),
+    ];
+    things.extend(grounds("g"));
+    let server = Server::with(things);
+    let begun = Instant::now();
+    let parts = Parts {
+        clock: Clock::new(move || start() + begun.elapsed() * 1001 / 1000),
+        ..parts(&server)
+    };
+    let mut running = run(parts, std::future::pending().shared()).boxed();
+    run_for(Duration::from_secs(7300), &mut running).await;
+    let ends = server.seconds_of(&Method::DELETE, &binding_of("g"));
+    assert!((7192..=7193).contains(&ends[0]), "{ends:?}");
+}
