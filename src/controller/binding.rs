@@ -71,9 +71,9 @@ pub fn record(binding: &RoleBinding) -> BoundBinding {
     }
 }
 
-/// Why the API server refused a binding, and who could change that. What it says itself about missing rights is long and lists rules; it goes to the log.
-fn refusal(grant: &AccessGrant, place: &Place, error: &CallError) -> String {
-    tracing::warn!(%error, "a binding was refused");
+/// Why a binding can't be made, and who could change that. What it says itself about missing rights is long and lists rules; it goes to the log.
+pub fn refusal(grant: &AccessGrant, place: &Place, error: &CallError) -> String {
+    tracing::warn!(%error, "a binding can't be made");
     let (kind, name) = (grant.spec.role.kind, &grant.spec.role.name);
     match error.kind() {
         "forbidden" => format!(

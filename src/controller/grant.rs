@@ -11,7 +11,7 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
 use super::Context;
-use super::binding::{Bound, bind, record};
+use super::binding::{Bound, bind, record, refusal};
 use super::keep;
 use super::rounds::Again;
 use crate::api::{
@@ -109,27 +109,26 @@ async fn hold(grant: &AccessGrant, context: &Context) -> Result<Again, CallError
 
 /// Binds what is sealed, once the grant was read again: another replica may have bound or ended it, or this one, and the answer was lost.
 async fn bind_as_it_is(grant: &AccessGrant, context: &Context) -> Result<Again, CallError> {
-    let Some(version) = read_again(grant, context).await? else {
+    if !is_as_known(grant, context).await? {
         return Ok(Again::After(super::RETRY));
-    };
-    let is_as_known = version == grant.resource_version();
+    }
     // That took its time: a guard may have gone meanwhile, or somebody have revoked it.
     match decide(&context.known.about_grant(grant)) {
-        Plan::Bind(places) if is_as_known && context.may_bind() => bind_all(grant, &places, context).await,
+        Plan::Bind(places) if context.may_bind() => bind_all(grant, &places, context).await,
         Plan::Bind(_) | Plan::AwaitSeal | Plan::Hold | Plan::End(_) => Ok(Again::After(Duration::ZERO)),
     }
 }
 
-/// Reads the grant, which is known from here on as it is now, without waiting for the watch. Gives its version; `None`: it isn't there.
-async fn read_again(grant: &AccessGrant, context: &Context) -> Result<Option<Option<String>>, CallError> {
+/// Reads the grant. If it is another version it is known from here on, without waiting for the watch.
+async fn is_as_known(grant: &AccessGrant, context: &Context) -> Result<bool, CallError> {
     let grants = Api::<AccessGrant>::all(context.client.clone());
     let found = find("reading the AccessGrant", grants.get(&grant.name_any())).await?;
-    let found = found.filter(|found| found.uid() == grant.uid());
-    Ok(found.map(|found| {
-        let version = found.resource_version();
-        context.known.written_grants.wrote(found);
-        version
-    }))
+    let Some(found) = found.filter(|found| found.uid() == grant.uid()) else {
+        return Ok(false);
+    };
+    let is_as_known = found.resource_version() == grant.resource_version();
+    context.known.written_grants.wrote(found);
+    Ok(is_as_known)
 }
 
 /// Says whether an access that nobody approved was reviewed, before its end and after it. What the watches have shown is enough: nothing rests on it.
@@ -267,8 +266,9 @@ async fn bind_all(grant: &AccessGrant, places: &[Place], context: &Context) -> R
     };
     let first = context.precedence.first();
     let (mut made, mut failure) = (vec![], None);
-    for bound in join_all(places.iter().map(|place| bind(context, grant, &uid, place))).await {
-        match bound {
+    let attempts = join_all(places.iter().map(|place| bind(context, grant, &uid, place))).await;
+    for (place, attempt) in places.iter().zip(attempts) {
+        match attempt {
             Ok(Bound::Made(binding)) => made.push(binding),
             Ok(Bound::Failed { left, message }) => {
                 made.extend(left);
@@ -276,10 +276,7 @@ async fn bind_all(grant: &AccessGrant, places: &[Place], context: &Context) -> R
             }
             Err(error) if error.is_not_leading() || context.now() - created(grant) < GIVEN_UP => return Err(error),
             Err(error) => {
-                failure.get_or_insert(format!(
-                    "it could not be bound for {} s: {error}",
-                    GIVEN_UP.num_seconds()
-                ));
+                failure.get_or_insert(refusal(grant, place, &error));
             }
         }
     }
@@ -404,7 +401,7 @@ async fn publish(context: &Context, grant: &AccessGrant, status: AccessGrantStat
         // It was deleted in between; its bindings are the sweep's.
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) if error.is_conflict() => {
-            read_again(grant, context).await?;
+            is_as_known(grant, context).await?;
             Err(error)
         }
         written => {

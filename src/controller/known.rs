@@ -1,8 +1,8 @@
 //! What the watches have shown, in the form that the core takes.
 //!
 //! What is known here is enough to see that there is nothing to do, and to carry out what was decided afresh when the request was sealed, once the grant
-//! itself was read again. Before anything is granted or ended, whatever it rests on is read afresh and decided again; but for a request that isn't sealed yet: all that is decided on it is written at the
-//! version that was decided on, so that a newer one is a conflict.
+//! itself was read again. Before anything is granted or ended, whatever it rests on is read afresh and decided again; but for a request that isn't sealed
+//! yet: all that is decided on it is written at the version that was decided on, so that a newer one is a conflict.
 
 use std::sync::Arc;
 
