@@ -8,6 +8,8 @@ use tokio::time::Instant;
 
 /// What tells waits at most so long, for under a load that never ends people still want to know.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Who must not be busy for long waits at most so long to tell.
+const SOON: Duration = Duration::from_secs(1);
 /// So long it must have been quiet: between a seal and its binding nothing is under way for a moment.
 const QUIET: Duration = Duration::from_millis(10);
 /// How many requests are being granted at once. More would only wait in the API server.
@@ -75,6 +77,11 @@ impl Precedence {
         self.telling.acquire().await.ok()
     }
 
+    /// The same for one who is busy with nothing else until it has told: soon, whether or not it is its turn.
+    pub async fn telling_soon(&self) -> Option<SemaphorePermit<'_>> {
+        tokio::time::timeout(SOON, self.telling()).await.ok().flatten()
+    }
+
     /// Returns when nothing goes first, and after this time at the latest.
     pub async fn after_what_goes_first(&self, limit: Duration) {
         let _ = tokio::time::timeout(limit, self.until(|under_way| under_way == 0)).await;
@@ -132,6 +139,21 @@ mod tests {
         let precedence = Precedence::default();
         let _never_done = precedence.first();
         precedence.telling().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_must_not_be_busy_for_long_tells_soon_though_others_tell_for_ever() {
+        let precedence = Precedence::default();
+        let begun = Instant::now();
+        let mut telling = vec![];
+        for _ in 0..TELLING {
+            telling.push(precedence.telling().await);
+        }
+        assert_eq!(begun.elapsed().as_secs(), 0);
+        assert!(precedence.telling_soon().await.is_none());
+        assert_eq!(begun.elapsed().as_secs(), SOON.as_secs());
+        telling.clear();
+        assert!(precedence.telling_soon().await.is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -258,8 +258,7 @@ async fn find_binding(grant: &AccessGrant, place: &Place, context: &Context) -> 
     }
 }
 
-/// Makes all bindings or none, then says which. That goes first as making them does: until it is said, what was made can't be seen by those who ask for it, and
-/// nobody looks whether it is to end.
+/// Makes all bindings or none, then says which. It doesn't wait long to say so: meanwhile nobody looks whether the access is to end.
 async fn bind_all(grant: &AccessGrant, places: &[Place], context: &Context) -> Result<Again, CallError> {
     let Some(uid) = GrantUid::of(grant) else {
         return Ok(Again::OnChange);
@@ -280,11 +279,11 @@ async fn bind_all(grant: &AccessGrant, places: &[Place], context: &Context) -> R
             }
         }
     }
+    drop(first);
     let now = context.now();
     let status = active(grant, made, now);
     match failure {
         Some(message) => {
-            drop(first);
             end(
                 &AccessGrant {
                     status: Some(status),
@@ -299,8 +298,8 @@ async fn bind_all(grant: &AccessGrant, places: &[Place], context: &Context) -> R
             .await
         }
         None => {
+            let _turn = context.precedence.telling_soon().await;
             publish(context, grant, status).await?;
-            drop(first);
             context.metrics.granted(now - created(grant), grant.spec.break_glass);
             Ok(context.at(deadline(grant)))
         }
