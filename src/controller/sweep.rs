@@ -17,7 +17,7 @@ use crate::cluster::bindings::in_one_form;
 use crate::cluster::call::{CallError, find};
 use crate::cluster::revoke::{Revoked, revoke};
 use crate::core::binding::{Sweep, grant_name, marked, sweep};
-use crate::core::grant::GrantUid;
+use crate::core::grant::{GrantUid, has_ended};
 
 /// So long a binding is left to its grant, once it is the sweep's turn.
 const FOR_ITS_GRANT: Duration = Duration::from_secs(1);
@@ -45,8 +45,8 @@ pub async fn reconcile(binding: Arc<RoleBinding>, context: Arc<Context>) -> Resu
     if let Sweep::Keep { until } = sweep(known.as_deref(), &binding, context.now()) {
         return Ok(context.at(until));
     }
-    // What has a grant is that grant's to end. Where it is just doing so, reading it all afresh would only hold it up.
-    if known.is_some() {
+    // What has a grant is that grant's to end. Where it is just doing so, reading it all afresh would only hold it up. One that has ended ends nothing any more.
+    if known.is_some_and(|grant| !has_ended(&grant)) {
         context.precedence.after_what_goes_first(FOR_ITS_GRANT).await;
         if !context.known.is_there(&binding) {
             return Ok(Again::OnChange);

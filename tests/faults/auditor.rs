@@ -376,7 +376,10 @@ fn ended_truly(subject: &Subject, life: &Life, grant: &History<AccessGrant>, evi
         let gone = deletion(binding).map(|deletion| gone_at(deletion, evidence.log));
         let went_as_it_came = gone.is_some_and(|gone| gone <= allowed(binding[0].at, evidence.outages));
         if !(came_late && went_as_it_came) {
-            findings.push("a grant that said Ended while a binding of it stood".to_owned());
+            findings.push(format!(
+                "a grant that said Ended at {} while a binding of it stood, made at {} and gone at {gone:?}",
+                ended.at, binding[0].at
+            ));
         }
     }
     let Some(deadline) = deadline(subject, &grant[0].object) else {
