@@ -173,7 +173,11 @@ impl Auditor {
             _ => store(&mut self.world.policies, change, typed),
         }
         let mut after = self.part(request.as_deref(), change);
-        after.bindings.retain(|found| !self.was_not_there_yet(who, found, now));
+        // A request follows its grant, which somebody else may have ended.
+        let said_by = (kind != Kind::AccessRequest).then_some(who);
+        after
+            .bindings
+            .retain(|found| !self.was_not_there_yet(said_by, found, now));
         self.seen.count(&before, &after);
         let mut wrong = violated(&after, LONG);
         wrong.extend(violated_by(&before, &after));
@@ -194,15 +198,11 @@ impl Auditor {
         self.late(now);
     }
 
-    /// Whether a replica that says something now can't have seen this binding: another's call has made it since, or any that was under way when its grant
-    /// was deleted.
-    fn was_not_there_yet(&self, who: Who, binding: &RoleBinding, now: DateTime<Utc>) -> bool {
+    /// Whether a replica that says something now can't have seen this binding: another's call has made it since. `None`: whoever says it goes by what
+    /// others said.
+    fn was_not_there_yet(&self, who: Option<Who>, binding: &RoleBinding, now: DateTime<Utc>) -> bool {
         let made = binding.metadata.uid.as_ref().and_then(|uid| self.made.get(uid));
-        let has_grant = |uid| (self.world.grants.iter()).any(|grant| GrantUid::of(grant).as_ref() == Some(&uid));
-        made.is_some_and(|(by, at)| {
-            *by != who && now - *at < ON_ITS_WAY
-                || now - *at < UNDER_WAY && binding::marked(binding).is_some_and(|uid| !has_grant(uid))
-        })
+        made.is_some_and(|(by, at)| Some(*by) != who && now - *at < ON_ITS_WAY)
     }
 
     /// Until when a binding bore all of Curfew's marks, whoever wrote them.
