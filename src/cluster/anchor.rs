@@ -55,12 +55,18 @@ struct Inner {
     memory: Mutex<Memory>,
 }
 
+/// How arming an anchor went.
+#[derive(Clone)]
+struct Tried {
+    begun: DateTime<Utc>,
+    done: Instant,
+    armed: Result<GrantAnchor, NoAnchor>,
+}
+
 #[derive(Default)]
 struct Memory {
-    /// What arming led to, and when it was begun.
-    tried: HashMap<Until, (DateTime<Utc>, Result<GrantAnchor, NoAnchor>)>,
-    /// When it was done.
-    armed: HashMap<Until, Instant>,
+    /// What arming led to.
+    tried: HashMap<Until, Tried>,
     /// When something last hung on an anchor, or was about to.
     used: HashMap<Until, DateTime<Utc>>,
     /// Since when it is known that an anchor should be gone.
@@ -92,7 +98,7 @@ impl Anchors {
             memory.used.insert(until, now);
             match &memory.distrust {
                 Some((since, why)) if now < *since + DISTRUST => Some((now, Err(why.clone()))),
-                _ => memory.tried.get(&until).cloned(),
+                _ => memory.tried.get(&until).map(|tried| (tried.begun, tried.armed.clone())),
             }
         });
         match tried? {
@@ -105,8 +111,9 @@ impl Anchors {
 
     /// Since when an anchor that was armed a moment ago has not been at hand, because the watches haven't shown it yet; never less than a moment.
     pub fn unseen(&self, until: Until) -> Option<Duration> {
-        let armed = self.memory(|memory| memory.armed.get(&until).copied())?;
-        Some(armed.elapsed().max(SHOWN_SOON)).filter(|since| *since < SHOWN_LATE)
+        let tried = self.memory(|memory| memory.tried.get(&until).cloned())?;
+        let since = tried.done.elapsed().max(SHOWN_SOON);
+        (tried.armed.is_ok() && since < SHOWN_LATE).then_some(since)
     }
 
     /// What the watches show of the anchor of that name.
@@ -164,11 +171,12 @@ impl Anchors {
                 this.memory(|memory| {
                     memory.tried.retain(|until, _| now < until.moment());
                     memory.used.retain(|until, _| now < until.moment());
-                    memory.armed.retain(|until, _| now < until.moment());
-                    if armed.is_ok() {
-                        memory.armed.insert(until, Instant::now());
-                    }
-                    memory.tried.insert(until, (now, armed.clone()))
+                    let tried = Tried {
+                        begun: now,
+                        done: Instant::now(),
+                        armed: armed.clone(),
+                    };
+                    memory.tried.insert(until, tried)
                 });
                 Ok(armed)
             })

@@ -4,9 +4,13 @@
 //! that matter carry a resourceVersion or a uid.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kube::{Resource, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use super::call::{CallError, find};
 
 /// More than so many objects written and not yet seen again means that they never will be: then all are forgotten.
 const LIMIT: usize = 10_000;
@@ -22,7 +26,7 @@ impl<K> Default for Newest<K> {
 }
 
 impl<K: Resource> Newest<K> {
-    /// Remembers what the API server answered to a write.
+    /// Remembers what the API server answered.
     pub fn wrote(&self, object: K) -> Arc<K> {
         let object = Arc::new(object);
         let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -33,6 +37,19 @@ impl<K: Resource> Newest<K> {
             written.insert(uid, Arc::clone(&object));
         }
         object
+    }
+
+    /// Reads an object again, which is known from here on as it is now, without waiting for the watch. `None`: it isn't there any more.
+    ///
+    /// # Errors
+    /// When the read failed.
+    pub async fn read_again(&self, what: &'static str, api: &Api<K>, known: &K) -> Result<Option<Arc<K>>, CallError>
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
+        let found = find(what, api.get(&known.name_any())).await?;
+        let found = found.filter(|found| found.uid() == known.uid());
+        Ok(found.map(|found| self.wrote(found)))
     }
 
     /// The newer of `watched` and what was written.

@@ -119,16 +119,12 @@ async fn bind_as_it_is(grant: &AccessGrant, context: &Context) -> Result<Again, 
     }
 }
 
-/// Reads the grant. If it is another version it is known from here on, without waiting for the watch.
+/// Whether the grant, read afresh, is what it is known as. If it is another version, that is known from here on.
 async fn is_as_known(grant: &AccessGrant, context: &Context) -> Result<bool, CallError> {
     let grants = Api::<AccessGrant>::all(context.client.clone());
-    let found = find("reading the AccessGrant", grants.get(&grant.name_any())).await?;
-    let Some(found) = found.filter(|found| found.uid() == grant.uid()) else {
-        return Ok(false);
-    };
-    let is_as_known = found.resource_version() == grant.resource_version();
-    context.known.written_grants.wrote(found);
-    Ok(is_as_known)
+    let known = &context.known.written_grants;
+    let found = known.read_again("reading the AccessGrant", &grants, grant).await?;
+    Ok(found.is_some_and(|found| found.resource_version() == grant.resource_version()))
 }
 
 /// Says whether an access that nobody approved was reviewed, before its end and after it. What the watches have shown is enough: nothing rests on it.

@@ -218,6 +218,7 @@ fn controllers(
             &watches.policies,
             policies,
             policy::reconcile,
+            // After a conflict too: nothing is read again, and the watch brings the newer one sooner.
             |_, _, _| Again::After(RETRY),
             context,
             stop,

@@ -405,13 +405,14 @@ async fn publish(context: &Context, request: &AccessRequest, status: AccessReque
         // It was deleted in between: there is nobody to tell any more.
         Err(error) if error.is_not_found() => return Ok(()),
         Err(error) if error.is_conflict() => {
-            let found = find("reading the AccessRequest", requests.get(&request.name_any())).await?;
-            let Some(found) = found.filter(|found| found.uid() == request.uid()) else {
-                return Ok(());
+            let known = &context.known.written_requests;
+            return match known
+                .read_again("reading the AccessRequest", &requests, request)
+                .await?
+            {
+                Some(_) => Err(error),
+                None => Ok(()),
             };
-            // It is known from here on, without waiting for the watch.
-            context.known.written_requests.wrote(found);
-            return Err(error);
         }
         written => context.known.written_requests.wrote(written?),
     };

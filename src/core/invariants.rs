@@ -570,9 +570,8 @@ fn untrue_end(before: &World, after: &World) -> Option<String> {
     let of_a_grant = after.grants.iter().find_map(|is| {
         let was = before.grants.iter().find(|was| was.metadata.uid == is.metadata.uid);
         let by_grant = grant::has_ended(is) && !was.is_some_and(grant::has_ended);
-        let request = &is.spec.request.uid;
-        let by_request =
-            after.request(request).is_some_and(has_ended) && !before.request(request).is_some_and(has_ended);
+        let request = after.request(&is.spec.request.uid);
+        let by_request = request.is_some_and(|request| has_just_ended(before, request));
         let found = after.binding_of(is).filter(|_| by_grant || by_request)?;
         Some((if by_grant { "grant" } else { "request" }, found))
     });
@@ -585,14 +584,18 @@ fn untrue_end(before: &World, after: &World) -> Option<String> {
 
 /// A binding of a request that just said that it has ended, by its seal and the marks: when the grant is gone, that is all that is left to know it by.
 fn left_behind<'a>(before: &World, after: &'a World) -> Option<&'a RoleBinding> {
-    let had_ended = |is: &AccessRequest| uid_of(is).and_then(|uid| before.request(uid)).is_some_and(has_ended);
-    let newly = |is: &&AccessRequest| has_ended(is) && !had_ended(is);
-    after.requests.iter().filter(newly).find_map(|request| {
+    let mut ended = after.requests.iter().filter(|is| has_just_ended(before, is));
+    ended.find_map(|request| {
         let sealed = GrantUid::new(&request.status.as_ref()?.seal.as_ref()?.uid);
         after
             .managed()
             .find_map(|(found, uid)| (uid == sealed).then_some(found))
     })
+}
+
+fn has_just_ended(before: &World, is: &AccessRequest) -> bool {
+    let was = uid_of(is).and_then(|uid| before.request(uid));
+    has_ended(is) && !was.is_some_and(has_ended)
 }
 
 /// That no seal and no end is ever taken back.

@@ -150,11 +150,7 @@ impl Fault {
 
 /// Whether it is a call by which access is given.
 fn makes_binding(call: &Call) -> bool {
-    call.verb == "create" && is_about_bindings(call)
-}
-
-fn is_about_bindings(call: &Call) -> bool {
-    ["rolebindings", "clusterrolebindings"].contains(&call.resource.as_str())
+    call.verb == "create" && ["rolebindings", "clusterrolebindings"].contains(&call.resource.as_str())
 }
 
 impl fmt::Display for Fault {

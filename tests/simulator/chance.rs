@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
+
 pub struct Chance(fastrand::Rng);
 
 impl Chance {
@@ -26,6 +28,11 @@ impl Chance {
 
     pub fn between(&mut self, first: u64, last: u64) -> u64 {
         self.0.u64(first..=last)
+    }
+
+    /// From `first` to `last` milliseconds.
+    pub fn milliseconds(&mut self, first: i64, last: i64) -> TimeDelta {
+        TimeDelta::milliseconds(first + i64::try_from(self.between(0, first.abs_diff(last))).unwrap_or_default())
     }
 
     /// In whole milliseconds, which is how fine time is.

@@ -38,8 +38,8 @@ pub struct State {
 }
 
 impl State {
-    /// What of it is over is as it should be again; whether that changes anything.
-    pub fn is_set_right(&mut self, goes_on: bool, is_right: bool) -> bool {
+    /// Sets right what of it is over. Gives whether that changes anything.
+    pub fn sets_right(&mut self, goes_on: bool, is_right: bool) -> bool {
         let before = (self.stalls, self.ahead);
         self.stalls &= !goes_on;
         if is_right {

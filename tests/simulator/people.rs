@@ -283,10 +283,13 @@ impl<'a> People<'a> {
 
     // ---- admins -------------------------------------------------------------------------------------------------------
 
+    fn all(&self, kind: Kind) -> Vec<Key> {
+        self.server
+            .look(|store| store.all(kind, "").map(|(key, _)| key.clone()).collect())
+    }
+
     fn some(&mut self, kind: Kind) -> Option<Key> {
-        let all: Vec<Key> = self
-            .server
-            .look(|store| store.all(kind, "").map(|(key, _)| key.clone()).collect());
+        let all = self.all(kind);
         self.chance.one_of(&all).cloned()
     }
 
@@ -460,12 +463,9 @@ impl<'a> People<'a> {
     /// A definition goes, and all that it defines with it.
     pub fn deletes_definition(&mut self) -> String {
         let kind = [Kind::AccessPolicy, Kind::AccessRequest, Kind::AccessGrant][self.chance.below(3)];
-        let all: Vec<Key> = self
-            .server
-            .look(|store| store.all(kind, "").map(|(key, _)| key.clone()).collect());
-        for key in &all {
-            self.edits(key, |object| object["metadata"]["finalizers"] = Value::Null);
-            self.deletes(key);
+        for key in self.all(kind) {
+            self.edits(&key, |object| object["metadata"]["finalizers"] = Value::Null);
+            self.deletes(&key);
         }
         kind.definition().map_or_else(String::new, |key| self.deletes(&key))
     }

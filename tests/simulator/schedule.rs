@@ -166,13 +166,11 @@ impl Schedule<'_> {
             state.auditor.seen.bound
         };
         self.people.prepares_last();
-        let request = self.people.asks_last("scene", scene.duration);
-        self.until(&request, "/status/offer/digest", None, Duration::from_secs(10))
-            .await?;
+        let request = self.offered("scene", scene.duration).await?;
         if scene.grows_role {
             self.people.grows_last();
         }
-        self.people.says(&request, "bob", Verdict::Approve);
+        self.approve(&request)?;
         self.until(&request, "/status/phase", Some(scene.phase), Duration::from_secs(90))
             .await?;
         let (bound, left) = {
@@ -232,7 +230,7 @@ impl Schedule<'_> {
         for (_, undo) in std::mem::take(&mut self.undone) {
             self.sets_right(undo);
         }
-        self.kube.send_if_modified(|kube| kube.is_set_right(true, true));
+        self.kube.send_if_modified(|kube| kube.sets_right(true, true));
         self.people.restores_guards();
         self.people.lets_go();
         self.uninstaller.kill();
@@ -287,16 +285,32 @@ impl Schedule<'_> {
     }
 
     async fn access_is_given_and_ends_once(&mut self, name: &str) -> Result<(), String> {
-        let request = self.people.asks_last(name, "20s");
-        self.until(&request, "/status/offer/digest", None, Duration::from_secs(10))
-            .await?;
-        if !self.people.says(&request, "bob", Verdict::Approve) {
-            return Err(format!("the {name} request can't be approved"));
-        }
-        self.until(&request, "/status/phase", Some("Active"), Duration::from_secs(20))
-            .await?;
+        let request = self.access_is_given(name).await?;
         self.until(&request, "/status/phase", Some("Expired"), Duration::from_secs(30))
             .await
+    }
+
+    async fn access_is_given(&mut self, name: &str) -> Result<Key, String> {
+        let request = self.offered(name, "20s").await?;
+        self.approve(&request)?;
+        self.until(&request, "/status/phase", Some("Active"), Duration::from_secs(20))
+            .await?;
+        Ok(request)
+    }
+
+    /// A request that waits to be approved.
+    async fn offered(&mut self, name: &str, duration: &str) -> Result<Key, String> {
+        let request = self.people.asks_last(name, duration);
+        self.until(&request, "/status/offer/digest", None, Duration::from_secs(10))
+            .await?;
+        Ok(request)
+    }
+
+    fn approve(&mut self, request: &Key) -> Result<(), String> {
+        match self.people.says(request, "bob", Verdict::Approve) {
+            true => Ok(()),
+            false => Err(format!("the {} request can't be approved", request.name)),
+        }
     }
 
     /// Until something stands there in an object.
@@ -326,12 +340,7 @@ impl Schedule<'_> {
 
     /// Somebody uninstalls Curfew while an access lasts: none is left, and it says so.
     async fn is_uninstalled(&mut self) -> Result<(), String> {
-        let request = self.people.asks_last("last", "20s");
-        self.until(&request, "/status/offer/digest", None, Duration::from_secs(10))
-            .await?;
-        self.people.says(&request, "bob", Verdict::Approve);
-        self.until(&request, "/status/phase", Some("Active"), Duration::from_secs(20))
-            .await?;
+        self.access_is_given("last").await?;
         self.tell("it is uninstalled".into());
         self.uninstaller.uninstall();
         loop {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use tokio::time::Instant;
 
 use super::{Schedule, TICK, Undo};
@@ -68,8 +67,7 @@ impl Schedule<'_> {
             102 => self.time_leaps(),
             _ => {
                 let number = self.chance.below(self.replicas.len());
-                let ahead =
-                    TimeDelta::milliseconds(i64::try_from(self.chance.between(0, 80_000)).unwrap_or_default() - 40_000);
+                let ahead = self.chance.milliseconds(-40_000, 40_000);
                 self.replicas[number].set_clock(ahead);
                 format!("the clock of replica {number} is {} s ahead", ahead.num_seconds())
             }
@@ -142,7 +140,7 @@ impl Schedule<'_> {
 
     /// All clocks are set forth together, or the API server's alone.
     fn time_leaps(&mut self) -> String {
-        let ahead = TimeDelta::milliseconds(i64::try_from(self.chance.between(1_000, 60_000)).unwrap_or_default());
+        let ahead = self.chance.milliseconds(1_000, 60_000);
         self.server.leaps(ahead);
         let alone = self.chance.in_thousand(500);
         let until = self.server.now() + delta(HEARS);
@@ -164,10 +162,9 @@ impl Schedule<'_> {
     fn kube_clock_is_wrong(&mut self) -> String {
         let length = self.chance.mostly_short(2 * AWAY);
         self.kube_ahead_until = Instant::now() + length;
-        let ahead = TimeDelta::milliseconds(i64::try_from(self.chance.between(0, 40_000)).unwrap_or_default() - 20_000);
+        let ahead = self.chance.milliseconds(-20_000, 20_000);
         self.kube.send_modify(|kube| kube.ahead = ahead);
-        let until = self.server.now() + delta(length + TICK * 2);
-        self.weather.state().auditor.hinders_kube(until);
+        self.hinders_kube(length);
         format!(
             "kube-controller-manager's clock is {} s ahead for {length:?}",
             ahead.num_seconds()
@@ -178,16 +175,20 @@ impl Schedule<'_> {
         let length = self.chance.mostly_short(2 * AWAY);
         self.stalled_until = Instant::now() + length;
         self.kube.send_modify(|kube| kube.stalls = true);
+        self.hinders_kube(length);
+        format!("kube-controller-manager stalls for {length:?}")
+    }
+
+    fn hinders_kube(&self, length: Duration) {
         let until = self.server.now() + delta(length + TICK * 2);
         self.weather.state().auditor.hinders_kube(until);
-        format!("kube-controller-manager stalls for {length:?}")
     }
 
     /// Sets right what it is time for.
     fn undo(&mut self) {
         let now = Instant::now();
         let (goes_on, is_right) = (self.stalled_until <= now, self.kube_ahead_until <= now);
-        self.kube.send_if_modified(|kube| kube.is_set_right(goes_on, is_right));
+        self.kube.send_if_modified(|kube| kube.sets_right(goes_on, is_right));
         let (due, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.undone)
             .into_iter()
             .partition(|(at, _)| *at <= now);
