@@ -24,7 +24,7 @@ use crate::cluster::precedence::First;
 use crate::core::anchor::Until;
 use crate::core::binding;
 use crate::core::facts::NamespaceFacts;
-use crate::core::grant::GrantUid;
+use crate::core::grant::{GrantUid, has_ended};
 use crate::core::limits::{Active, Others};
 use crate::core::request::targets::{self, Asked, asked};
 use crate::core::request::{Observed, Plan, decide, prepares};
@@ -352,35 +352,39 @@ async fn policies(request: &AccessRequest, context: &Context) -> Result<Vec<Acce
     }
 }
 
-/// The grant of a sealed request, and if it is gone, whether its binding is still there. Afresh: what is known may be older.
+/// The grant of a sealed request, and whether a binding is there after its end. Afresh: what is known may be older.
 async fn look_for_grant(
     request: &AccessRequest,
     seal: &Seal,
     context: &Context,
 ) -> Result<(Option<AccessGrant>, bool), CallError> {
-    let Seal { grant, uid } = seal;
-    let found = find(
-        "reading the AccessGrant",
-        Api::<AccessGrant>::all(context.client.clone()).get(grant),
-    )
-    .await?;
-    if found.is_some() {
-        return Ok((found, false));
-    }
-    // One answer alone ends nothing: what the watch shows may be bound already, and before it has shown all, so may what it doesn't.
-    if !context.known.lacks(grant, uid) {
-        return Ok((None, true));
-    }
-    let name = binding::name(&GrantUid::new(uid));
+    let grants = Api::<AccessGrant>::all(context.client.clone());
+    let found = find("reading the AccessGrant", grants.get(&seal.grant)).await?;
+    let found = found.filter(|found| found.metadata.uid.as_ref() == Some(&seal.uid));
+    let is_left_behind = match &found {
+        Some(grant) => has_ended(grant) && is_bound(request, seal, context).await?,
+        // One answer alone ends nothing: what the watch shows may be bound already, and before it has shown all, so may what it doesn't.
+        None => !context.known.lacks(&seal.grant, &seal.uid) || is_bound(request, seal, context).await?,
+    };
+    Ok((found, is_left_behind))
+}
+
+/// Whether any binding of a sealed request is there. Who ended its grant may not have seen one that another replica made at that moment.
+async fn is_bound(request: &AccessRequest, seal: &Seal, context: &Context) -> Result<bool, CallError> {
+    let name = binding::name(&GrantUid::new(&seal.uid));
     let targets = request.status.iter().flat_map(|status| &status.targets);
     let namespaces = targets.map(|target| Some(target.namespace.as_str()));
     let places = namespaces.chain(targets::is_cluster_wide(&request.spec).then_some(None));
     let bindings = places.map(async |namespace| {
-        let read = context.bindings.find(namespace, &name).await?;
+        let read = match context.bindings.find(namespace, &name).await {
+            // A right that was taken away keeps no request open: then what is known counts.
+            Err(error) if error.is_final() && context.known.is_whole() => None,
+            read => read?,
+        };
         Ok::<_, CallError>(read.into_iter().chain(context.known.binding_named(namespace, &name)))
     });
     let mut bindings = try_join_all(bindings).await?.into_iter().flatten();
-    Ok((None, bindings.any(|found| binding::marked(&found).is_some())))
+    Ok(bindings.any(|found| binding::marked(&found).is_some()))
 }
 
 /// Writes the status, if it is another, at the version that was decided on: whatever was stored in between is a conflict, and is decided on first.

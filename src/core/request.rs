@@ -43,7 +43,7 @@ pub struct Observed {
     pub extended: Option<AccessGrant>,
     /// The grant that this request led to, if there is one.
     pub grant: Option<AccessGrant>,
-    /// Whether a binding of a grant that is gone is still there, or may be.
+    /// Whether a binding of a grant that is gone or has ended is still there, or may be.
     pub left_behind: bool,
     /// Where the operator lives.
     pub home: Home,
@@ -339,14 +339,17 @@ fn grant_spec(observed: &Observed, offered: &Offered<'_>, by: &[usize], revokers
 }
 
 fn follow(draft: Draft<'_>, grant: Option<&AccessGrant>, left_behind: bool) -> Plan {
-    let now = draft.now;
-    let Some(grant) = grant else {
-        return match left_behind {
-            true => draft.published(Some(now + Duration::seconds(1))),
-            false => draft.ended(RequestPhase::Revoked, "GrantDeleted", "its AccessGrant was deleted"),
-        };
+    let draft = match grant {
+        Some(grant) => draft.with_later_words(&grant.spec).with_review(grant),
+        None => draft,
     };
-    let draft = draft.with_later_words(&grant.spec).with_review(grant);
+    if left_behind {
+        let again = draft.now + Duration::seconds(1);
+        return draft.published(Some(again));
+    }
+    let Some(grant) = grant else {
+        return draft.ended(RequestPhase::Revoked, "GrantDeleted", "its AccessGrant was deleted");
+    };
     let status = grant.status.clone().unwrap_or_default();
     match (status.phase, status.end) {
         (Some(GrantPhase::Ended), end) => {

@@ -174,10 +174,9 @@ impl Auditor {
         }
         let mut after = self.part(request.as_deref(), change);
         // A request follows its grant, which somebody else may have ended.
-        let said_by = (kind != Kind::AccessRequest).then_some(who);
         after
             .bindings
-            .retain(|found| !self.was_not_there_yet(said_by, found, now));
+            .retain(|found| !self.was_not_there_yet(who, found, now));
         self.seen.count(&before, &after);
         let mut wrong = violated(&after, LONG);
         wrong.extend(violated_by(&before, &after));
@@ -198,11 +197,10 @@ impl Auditor {
         self.late(now);
     }
 
-    /// Whether a replica that says something now can't have seen this binding: another's call has made it since. `None`: whoever says it goes by what
-    /// others said.
-    fn was_not_there_yet(&self, who: Option<Who>, binding: &RoleBinding, now: DateTime<Utc>) -> bool {
+    /// Whether a replica that says something now can't have seen this binding: another's call has made it since.
+    fn was_not_there_yet(&self, who: Who, binding: &RoleBinding, now: DateTime<Utc>) -> bool {
         let made = binding.metadata.uid.as_ref().and_then(|uid| self.made.get(uid));
-        made.is_some_and(|(by, at)| Some(*by) != who && now - *at < ON_ITS_WAY)
+        made.is_some_and(|(by, at)| *by != who && now - *at < ON_ITS_WAY)
     }
 
     /// Until when a binding bore all of Curfew's marks, whoever wrote them.

@@ -39,7 +39,7 @@ impl Scene {
 const LEADER: Who = Who::Replica(0);
 const FOLLOWER: Who = Who::Replica(1);
 
-pub fn all() -> [Scene; 4] {
+pub fn all() -> [Scene; 5] {
     let well = Fate::default();
     let refused = Fate {
         refused: Some(403),
@@ -52,6 +52,10 @@ pub fn all() -> [Scene; 4] {
     let lost = Fate { lost: true, ..well };
     let late = Fate {
         there: Duration::from_secs(5),
+        ..well
+    };
+    let very_late = Fate {
+        there: Duration::from_secs(8),
         ..well
     };
     let scene = Scene {
@@ -91,6 +95,18 @@ pub fn all() -> [Scene; 4] {
                 (FOLLOWER, Verb::Watch, Kind::AccessRequest, late),
                 (FOLLOWER, Verb::Get, Kind::AccessRequest, refused),
             ],
+            ..scene.clone()
+        },
+        // The binding comes to be three seconds after the end, and it takes five to delete it; before that the request is looked at.
+        Scene {
+            name: "a request does not say that it ended while a binding is there that was not when its grant ended",
+            faults: vec![
+                (LEADER, Verb::Create, Kind::RoleBinding, very_late),
+                (LEADER, Verb::Get, Kind::AccessGrant, well),
+                (LEADER, Verb::Get, Kind::AccessGrant, late),
+                (LEADER, Verb::Delete, Kind::RoleBinding, late),
+            ],
+            duration: "5s",
             ..scene.clone()
         },
         // It is offered anew, and nobody approves that.

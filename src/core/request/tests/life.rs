@@ -518,14 +518,20 @@ fn a_sealed_request_whose_grant_is_gone_has_ended_and_is_never_granted_again() {
 
 #[test]
 fn a_request_does_not_say_that_it_ended_while_a_binding_was_left_behind() {
-    let observed = Observed {
+    let expired = with_grant_status(Some(GrantPhase::Ended), end_of(EndReason::Expired));
+    let deleted = Observed {
         grant: None,
-        left_behind: true,
         ..sealed()
     };
-    let status = published(&observed, 5);
-    assert!(!status.phase.unwrap().is_final());
-    assert_eq!(wake(&observed, 5), Some(at(6)));
+    for observed in [expired, deleted] {
+        assert!(published(&observed, 5).phase.unwrap().is_final());
+        let observed = Observed {
+            left_behind: true,
+            ..observed
+        };
+        assert!(!published(&observed, 5).phase.unwrap().is_final());
+        assert_eq!(wake(&observed, 5), Some(at(6)));
+    }
 }
 
 #[test]
