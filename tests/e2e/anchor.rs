@@ -166,8 +166,11 @@ async fn case_58_nobody_but_curfew_makes_or_changes_an_anchor_and_nobody_orphans
         propagation_policy: Some(PropagationPolicy::Orphan),
         ..DeleteParams::default()
     };
-    let error = jobs.delete(&name, &orphan).await.expect_err("orphaned");
-    assert!(error.to_string().contains("--cascade=orphan"), "{error}");
+    // The API orphans what a Job owns when nothing is said.
+    for how in [&orphan, &DeleteParams::default()] {
+        let error = jobs.delete(&name, how).await.expect_err("orphaned");
+        assert!(error.to_string().contains("--cascade=orphan"), "{error}");
+    }
     let error = services.delete(&name, &orphan).await.expect_err("orphaned");
     assert!(error.to_string().contains("--cascade=orphan"), "{error}");
     let squatting = json!({"metadata": {"name": "curfew-until-20400101t0000z"}, "spec": {"ports": [{"port": 9}]}});
@@ -189,7 +192,7 @@ async fn case_58_an_anchor_deleted_by_hand_ends_what_hangs_on_it_at_once(scene: 
         let (anchor, admin) = (anchor(&grant), scene.cluster().admin());
         let gone = match name {
             "job" => jobs(&scene, admin)
-                .delete(&anchor, &DeleteParams::default())
+                .delete(&anchor, &DeleteParams::background())
                 .await
                 .map(drop),
             _ => services(&scene, admin)

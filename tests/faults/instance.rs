@@ -3,6 +3,7 @@
 //!
 //! People try again what was refused, for a while. They never look at anything but the API.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ pub struct Instance {
     pub alice: Client,
     pub bob: Client,
     pub carol: Client,
-    anchors: String,
+    operators_namespace: String,
     pub history: History,
 }
 
@@ -71,7 +72,7 @@ impl Instance {
             requester,
             bob: world.bob.clone(),
             carol: world.carol.clone(),
-            anchors: world.namespace.clone(),
+            operators_namespace: world.namespace.clone(),
             history: world.history.clone(),
         }
     }
@@ -175,10 +176,17 @@ impl Instance {
         );
     }
 
-    /// What is no longer needed and would only be in the way.
+    /// What is no longer needed and would only be in the way. There may be only so many anchors, and an operator that is killed again and again
+    /// never finds one to be idle for long enough.
     pub async fn clear(&self) {
         let policies = Api::<AccessPolicy>::all(self.admin.clone());
         let _ = policies.delete(&self.id, &DeleteParams::default()).await;
+        if self.terms.lasts == Lasts::LongAlone {
+            let jobs = self.jobs();
+            for anchor in self.anchors() {
+                let _ = jobs.delete(&anchor, &DeleteParams::background()).await;
+            }
+        }
     }
 
     // ---- what people do ----
@@ -279,16 +287,23 @@ impl Instance {
 
     /// An admin deletes the Job of the grant's anchor.
     pub async fn deletes_anchor(&self) {
-        let jobs = Api::<Job>::namespaced(self.admin.clone(), &self.anchors);
-        let grants: Vec<AccessGrant> = self.history.look(|pages| {
-            living(&pages.grants, &self.id)
-                .into_iter()
-                .map(|grant| grant.object.clone())
-                .collect()
-        });
-        for anchor in grants.into_iter().filter_map(|grant| grant.spec.anchor) {
-            self.deleted(&jobs, &anchor.name).await;
+        let jobs = self.jobs();
+        for anchor in self.anchors() {
+            self.deleted(&jobs, &anchor).await;
         }
+    }
+
+    fn jobs(&self) -> Api<Job> {
+        Api::namespaced(self.admin.clone(), &self.operators_namespace)
+    }
+
+    /// The names of all anchors that its grants have hung on.
+    fn anchors(&self) -> BTreeSet<String> {
+        self.history.look(|pages| {
+            let grants = pages.grants.get(&self.id).into_iter().flatten();
+            let anchors = grants.filter_map(|grant| grant.object.spec.anchor.as_ref());
+            anchors.map(|anchor| anchor.name.clone()).collect()
+        })
     }
 
     pub async fn deleted<K>(&self, api: &Api<K>, name: &str)
@@ -296,7 +311,7 @@ impl Instance {
         K: Clone + Debug + DeserializeOwned,
     {
         self.insists("deletes", async || {
-            match api.delete(name, &DeleteParams::default()).await {
+            match api.delete(name, &DeleteParams::background()).await {
                 Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
                 deleted => deleted.map(drop),
             }

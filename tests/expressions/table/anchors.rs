@@ -93,13 +93,16 @@ fn deleting() -> Vec<Attempt> {
     let mut all = vec![];
     for (kind, shape) in SHAPES {
         let told = |what: &str| format!("{kind}: {what}");
+        let unsaid = json!({});
         for name in ["curfew-until-stands", "curfew-until-named", "labelled", "plain"] {
-            for how in [
-                json!({}),
+            let said = [
                 json!({"propagationPolicy": "Background"}),
                 json!({"propagationPolicy": "Foreground"}),
                 json!({"orphanDependents": false}),
-            ] {
+            ];
+            // Of a Job, what it owns is orphaned then.
+            let unsaid = Some(unsaid.clone()).filter(|_| kind == "Service" || name == "plain");
+            for how in said.into_iter().chain(unsaid) {
                 all.push(
                     attempt(told(&format!("anybody deletes {name} whom RBAC lets, {how}")), &admin)
                         .deletes(&path(&shape(name)), how)
@@ -107,10 +110,12 @@ fn deleting() -> Vec<Attempt> {
                 );
             }
         }
-        for how in [
+        let said = [
             json!({"propagationPolicy": "Orphan"}),
             json!({"orphanDependents": true}),
-        ] {
+        ];
+        let unsaid = Some(unsaid).filter(|_| kind == "Job");
+        for how in said.into_iter().chain(unsaid) {
             for name in ["curfew-until-stands", "curfew-until-named", "labelled"] {
                 for who in [&admin, &operator] {
                     all.push(
@@ -122,7 +127,7 @@ fn deleting() -> Vec<Attempt> {
                             who,
                         )
                         .deletes(&path(&shape(name)), how.clone())
-                        .refused("an anchor can't be deleted without what it owns (--cascade=orphan)"),
+                        .refused("an anchor can't be deleted without what it owns (--cascade=orphan; of a Job, also where no propagationPolicy is given)"),
                     );
                 }
             }
@@ -132,7 +137,7 @@ fn deleting() -> Vec<Attempt> {
                     &admin,
                 )
                 .deletes(&collection(&shape("")), how.clone())
-                .refused("an anchor can't be deleted without what it owns (--cascade=orphan)"),
+                .refused("an anchor can't be deleted without what it owns (--cascade=orphan; of a Job, also where no propagationPolicy is given)"),
             );
             all.push(
                 attempt(told(&format!("others are orphaned at will: {how}")), &admin)
@@ -151,7 +156,10 @@ fn the_operator_deletes_and_changes() -> Vec<Attempt> {
         let told = |what: &str| format!("{kind}: {what}");
         all.extend([
             attempt(told("the operator deletes an anchor"), &operator)
-                .deletes(&path(&shape("curfew-until-stands")), json!({}))
+                .deletes(
+                    &path(&shape("curfew-until-stands")),
+                    json!({"propagationPolicy": "Background"}),
+                )
                 .accepted(),
             attempt(told("the operator deletes no other"), &operator)
                 .deletes(&path(&shape("plain")), json!({}))
