@@ -13,6 +13,9 @@ use std::collections::hash_map::Entry;
 use self::asked::Asked;
 use self::model::{State, Step};
 
+/// After so many states it says how far it is.
+const TOLD: usize = 100_000;
+
 /// What is explored.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene {
@@ -34,6 +37,7 @@ enum Flaw {
     BindsBeforeTheSeal,
     DeafToDenials,
     SaysEndedFirst,
+    EndsWithItsGrant,
     NeverSweeps,
 }
 
@@ -117,6 +121,9 @@ fn explore(scene: Scene) -> Found {
         let here = u32::try_from(place).unwrap();
         wrong = visit(&mut search, &mut asked, scene, here, &mut rests);
         place += 1;
+        if place % TOLD == 0 {
+            println!("{place} states looked at, {} found", search.states.len());
+        }
     }
     let restless = || {
         let state = search.restless(&rests)?;

@@ -445,7 +445,8 @@ impl Asked {
         answer
     }
 
-    /// What doesn't hold of a step. A binding that was under way when its access was over counts for no lie: nobody can know of it.
+    /// What doesn't hold of a step. A binding that was under way when its access was over counts for no lie of a grant: nobody can know of it. Nor for one of
+    /// a request, if it came after that was decided.
     pub fn wrong_step(&mut self, before: Stored, after: Stored, now: u8) -> Option<String> {
         if before == after {
             return None;
@@ -453,8 +454,9 @@ impl Asked {
         if let Some(known) = self.answers.led.get(&(before, after, now)) {
             return known.clone();
         }
+        let is_of_request = before.request != after.request;
         let known = |stored: Stored| Stored {
-            binding: stored.binding.filter(|_| !stored.late),
+            binding: (stored.binding).filter(|_| !stored.late || is_of_request && !stored.missed),
             ..stored
         };
         let (was, is) = (self.world(known(before), now), self.world(known(after), now));

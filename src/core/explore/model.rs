@@ -21,6 +21,16 @@ pub struct Stored {
     pub binding: Option<Binding>,
     /// Whether the binding came when what was stored didn't call for it any more: it had been under way.
     pub late: bool,
+    /// Whether somebody had looked for it in vain just before, and is about to write what comes of that to the request.
+    pub missed: bool,
+}
+
+impl Stored {
+    /// Of a binding that is gone nothing matters any more.
+    fn forget_gone(&mut self) {
+        self.late &= self.binding.is_some();
+        self.missed &= self.binding.is_some();
+    }
 }
 
 /// What was seen of an object, and whether it is still the version that is stored.
@@ -131,6 +141,7 @@ impl State {
                 grant: None,
                 binding: None,
                 late: false,
+                missed: false,
             },
             replicas: [replica; 2],
         }
@@ -369,10 +380,16 @@ impl Turn<'_> {
         let status = self.asked.request(request.it).status.clone().unwrap_or_default();
         let mut plan = self.asked.on_request(request.it, grant.it, now);
         if let (OnRequest::Write(next), Some(_)) = (plan, &status.seal) {
-            // A sealed request only tells how its grant is doing; what would end it is read afresh.
+            // A sealed request only tells how its grant is doing; what would end it is read afresh, and whether a binding is left then.
             let phase = self.asked.request(next).status.as_ref().and_then(|status| status.phase);
             if phase.is_some_and(crate::api::RequestPhase::is_final) {
-                plan = self.asked.on_request(request.it, self.before.stored.grant, now);
+                let Stored { grant, binding, .. } = self.before.stored;
+                let is_over = grant.is_none_or(|grant| has_ended(self.asked.grant(grant)));
+                let is_left = is_over && binding.is_some() && self.scene.flaw != Flaw::EndsWithItsGrant;
+                plan = match is_left {
+                    true => OnRequest::Nothing,
+                    false => self.asked.on_request(request.it, grant, now),
+                };
             }
         }
         match plan {
@@ -410,7 +427,8 @@ impl Turn<'_> {
         }
         match plan {
             OnGrant::Nothing => None,
-            OnGrant::Bind => Some(Hands::Binding { grant }),
+            // It is read again before: what isn't the newest isn't bound.
+            OnGrant::Bind => grant.is_newest.then_some(Hands::Binding { grant }),
             OnGrant::End(why) => self.end(grant, why),
         }
     }
@@ -501,7 +519,7 @@ impl Turn<'_> {
             Hands::Sweeping { binding } => {
                 if how != Call::Refused {
                     state.stored.binding = state.stored.binding.filter(|stored| *stored != binding);
-                    state.stored.late &= state.stored.binding.is_some();
+                    state.stored.forget_gone();
                 }
             }
         }
@@ -557,6 +575,8 @@ impl Turn<'_> {
             state.stored.binding = Some(made);
             let current = stored.grant.unwrap_or(grant.it);
             state.stored.late = self.asked.is_over(stored.request, current, now);
+            let is_told = |replica: &Replica| matches!(replica.hands, Hands::WritingRequest { .. });
+            state.stored.missed = state.stored.late && state.replicas.iter().any(is_told);
         }
         // Once the deadline has come nobody waits for the answer.
         if how == Call::Answered && !self.asked.past_deadline(grant.it, now) {
@@ -571,7 +591,7 @@ impl Turn<'_> {
     fn delete(&mut self, state: &mut State, grant: Seen<Number>, binding: Binding, why: Number, how: Call) {
         if how != Call::Refused {
             state.stored.binding = state.stored.binding.filter(|stored| *stored != binding);
-            state.stored.late &= state.stored.binding.is_some();
+            state.stored.forget_gone();
         }
         let next = match how {
             Call::Answered => self.asked.ended(grant.it, why, state.now),

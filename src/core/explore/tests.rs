@@ -30,13 +30,13 @@ fn found_with(flaw: Flaw) -> String {
 #[test]
 fn whoever_speaks_when_and_whoever_is_behind_access_is_as_approved_and_ends() {
     let found = all_of(1, 2, 0);
-    assert!(found.states > 200_000 && found.transitions > 800_000, "{found:?}");
+    assert!(found.states > 150_000 && found.transitions > 500_000, "{found:?}");
 }
 
 #[test]
 fn whatever_call_fails_access_is_as_approved_and_ends() {
     let found = all_of(1, 1, 1);
-    assert!(found.states > 40_000, "{found:?}");
+    assert!(found.states > 35_000, "{found:?}");
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn where_two_must_approve_access_is_as_approved_and_ends() {
 }
 
 #[test]
-#[ignore = "more than 850,000 states, and not yet run to its end: cargo test --lib explore -- --ignored --nocapture"]
+#[ignore = "more than a million states, some minutes: cargo test --lib explore -- --ignored --nocapture"]
 fn whoever_speaks_when_and_whatever_call_fails_access_is_as_approved_and_ends() {
     all_of(1, 2, 1);
 }
@@ -73,6 +73,15 @@ fn deafness_to_denials_is_found() {
 fn an_end_that_is_said_before_the_binding_is_gone_is_found() {
     let wrong = found_with(Flaw::SaysEndedFirst);
     assert!(wrong.contains("while the binding"), "{wrong}");
+}
+
+#[test]
+fn a_request_that_ends_with_its_grant_whatever_is_left_is_found() {
+    let wrong = found_with(Flaw::EndsWithItsGrant);
+    assert!(
+        wrong.contains("the request says that it has ended while the binding"),
+        "{wrong}"
+    );
 }
 
 #[test]
