@@ -1,5 +1,5 @@
-//! Watches the guards: what stands in the API server is compared with what is shipped, whenever it changes, and then tried out. As long as that isn't
-//! known to be well, the brake is on. Nothing polls while nothing changes, and nothing here is ever asked on the way to an end.
+//! Watches the guards: what stands in the API server is compared with what is shipped, whenever it changes, and then tried out; also when an API server was
+//! away, which may come back without the plugin that heeds them. As long as it isn't known to be well, the brake is on. Nothing polls while nothing changes, and nothing here is ever asked on the way to an end.
 //!
 //! Whether a guard is right is decided in [`crate::core::guard`].
 
@@ -18,7 +18,7 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 
 use self::shelf::{Shelf, Told};
-use self::trial::try_out;
+use self::trial::{Unproven, try_out};
 use super::brakes::{Brakes, Puller};
 use super::call::{CallError, call, find};
 use super::clock::Clock;
@@ -158,7 +158,8 @@ impl Guards {
                         let message = format!("can't be watched: {error}");
                         self.brakes.pull(Puller::Guards, unknown(&message));
                     }
-                    match shelf.take(source, event) {
+                    let told = shelf.take(source, event);
+                    match told {
                         Told::Nothing => continue,
                         Told::Change => {}
                         // An API server that went away may come back in another version.
@@ -176,6 +177,9 @@ impl Guards {
                         let settles = self.settles(&shelf, &shipped);
                         trial = Some(Box::pin(self.prove(settles)));
                         tried = Some(marks.clone());
+                    } else if told == Told::SeenAgain && !self.brakes.is_pulled(Puller::Guards) {
+                        // Or it may heed no guards any more.
+                        trial = Some(Box::pin(self.prove_again()));
                     }
                     self.show(Seen::new(Arc::clone(&shipped), marks));
                 }
@@ -204,14 +208,24 @@ impl Guards {
         }
     }
 
-    /// Tries until every guard that can be tried was seen to refuse.
+    /// Tries until every guard that can be tried was seen to refuse, and says so when that takes long.
     async fn prove(&self, settles: Duration) {
         tokio::time::sleep(settles).await;
         let begun = tokio::time::Instant::now();
+        self.until_proven(|_| begun.elapsed() > PATIENCE).await;
+    }
+
+    /// The same for guards that were in force: they are until one lets through what it must refuse.
+    async fn prove_again(&self) {
+        self.until_proven(|unproven| unproven.is_let_through).await;
+    }
+
+    async fn until_proven(&self, stops_granting: impl Fn(&Unproven) -> bool) {
         let (mut pause, longest) = PAUSES;
-        while let Err(why) = try_out(&self.client).await {
+        while let Err(unproven) = try_out(&self.client).await {
+            let why = &unproven.why;
             tracing::debug!(why, "a guard is tried again");
-            if begun.elapsed() > PATIENCE {
+            if stops_granting(&unproven) {
                 let message = format!("{why}; a cluster admin must find out why, or run helm upgrade");
                 let reason = "GuardNotInForce";
                 self.brakes.pull(Puller::Guards, Brake { reason, message });

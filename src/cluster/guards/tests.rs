@@ -194,8 +194,9 @@ async fn a_trial_succeeds_only_when_the_guards_themselves_refuse() {
         (REQUESTS, (500, "a webhook is down"), "a webhook is down"),
         (BOUNDS, REQUESTS, "\"curfew-requests\""),
     ] {
-        let why = try_out(&tries(request, binding)).await.unwrap_err();
-        assert!(why.contains(named), "{why}");
+        let unproven = try_out(&tries(request, binding)).await.unwrap_err();
+        assert!(unproven.why.contains(named), "{}", unproven.why);
+        assert_eq!(unproven.is_let_through, unproven.why.contains("is not in force"));
     }
 }
 
@@ -210,4 +211,25 @@ async fn a_guard_that_was_put_back_is_tried_only_when_the_api_server_has_had_tim
     let begun = tokio::time::Instant::now();
     guards.prove(guards.settles(&Shelf::new(&[]), &[])).await;
     assert!(begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+/// Guards that were in force, while they are tried again and answered so.
+async fn tried_again(request: (u16, &'static str), binding: (u16, &'static str)) -> Option<Brake> {
+    let (proven, _) = proven();
+    let guards = Guards {
+        client: tries(request, binding),
+        ..proven
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(3600), guards.prove_again()).await;
+    guards.brakes.pulled()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guard_that_was_in_force_stops_granting_when_it_lets_through_and_not_when_something_else_refuses() {
+    assert_eq!(tried_again(REQUESTS, BOUNDS).await, None);
+    assert_eq!(tried_again((500, "a webhook is down"), BOUNDS).await, None);
+    for (request, binding) in [((201, ""), BOUNDS), (REQUESTS, (201, ""))] {
+        let pulled = tried_again(request, binding).await.unwrap();
+        assert_eq!(pulled.reason, "GuardNotInForce");
+    }
 }

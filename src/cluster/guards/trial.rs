@@ -20,11 +20,20 @@ const NAME: &str = "curfew-probe";
 /// The ClusterRole that the chart binds to the operator. Whoever holds all of a role may bind it, so RBAC lets this through.
 const OWN_ROLE: &str = "curfew:operator";
 
+/// What was not refused as it should be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unproven {
+    /// In one sentence.
+    pub why: String,
+    /// Whether it was let through. If not, something else refused it, and the guard may be in force.
+    pub is_let_through: bool,
+}
+
 /// Tries all that can be tried.
 ///
 /// # Errors
-/// What was not refused as it should be, in one sentence.
-pub(super) async fn try_out(client: &Client) -> Result<(), String> {
+/// The first that was not refused as it should be.
+pub(super) async fn try_out(client: &Client) -> Result<(), Unproven> {
     let requests = Api::<AccessRequest>::namespaced(client.clone(), NAMESPACE);
     let bindings = Api::<RoleBinding>::namespaced(client.clone(), NAMESPACE);
     let (request, binding) = (in_anothers_name(), for_a_system_user());
@@ -44,15 +53,19 @@ where
     call("trying out a guard", api.create(&parameters, object)).await
 }
 
-fn is_refused<K>(guard: &str, what: &str, answer: Result<K, CallError>) -> Result<(), String> {
+fn is_refused<K>(guard: &str, what: &str, answer: Result<K, CallError>) -> Result<(), Unproven> {
     match answer {
-        Ok(_) => Err(format!(
-            "the guard {guard:?} is not in force: it let {what} through, by dry-run"
-        )),
+        Ok(_) => Err(Unproven {
+            why: format!("the guard {guard:?} is not in force: it let {what} through, by dry-run"),
+            is_let_through: true,
+        }),
         Err(CallError::Refused { what: _, status }) if is_refusal_of(guard, &status.message) => Ok(()),
-        Err(error) => Err(format!(
-            "whether the guard {guard:?} is in force is not known, because something else refused {what}, by dry-run ({error})"
-        )),
+        Err(error) => Err(Unproven {
+            why: format!(
+                "whether the guard {guard:?} is in force is not known, because something else refused {what}, by dry-run ({error})"
+            ),
+            is_let_through: false,
+        }),
     }
 }
 
