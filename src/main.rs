@@ -14,6 +14,7 @@ use curfew::cluster::brakes::{Brakes, Puller};
 use curfew::cluster::call::answered;
 use curfew::cluster::clock::{Clock, Clocks};
 use curfew::cluster::lease::Leadership;
+use curfew::cluster::legible::Legible;
 use curfew::cluster::watching::LONGEST_SILENCE;
 use curfew::controller::uninstall::nothing_left;
 use curfew::controller::{self, Parts};
@@ -176,6 +177,7 @@ async fn run(options: Options) -> Result<(), Failure> {
     let client = ClientBuilder::try_from(config)?
         .with_layer(&clocks)
         .with_layer(&answered())
+        .with_layer(&Legible)
         .build();
     let leadership = Arc::new(match options.command {
         None => Leadership::new(identity),

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{GoDuration, RoleReference, Target};
+use super::{GoDuration, RoleReference, Target, time};
 
 /// What is asked for. Nothing of it can be changed afterwards; decisions are added at the end by the API server.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -39,6 +39,7 @@ use super::{GoDuration, RoleReference, Target};
     validation = Rule::new("!has(self.namespacesFromPolicy) || !self.namespacesFromPolicy || (has(self.policy) && !has(self.namespaces))").message("namespacesFromPolicy goes with policy, and without namespaces"),
     validation = Rule::new("!has(self.clusterWide) || !self.clusterWide || (!has(self.namespaces) && !(has(self.namespacesFromPolicy) && self.namespacesFromPolicy))").message("clusterWide goes without namespaces and namespacesFromPolicy"),
     validation = Rule::new("!has(self.extends) || !has(self.startTime)").message("extends goes without startTime: an extension begins when it is approved"),
+    validation = Rule::new("!has(self.startTime) || self.startTime < timestamp('9999-01-01T00:00:00Z')").message("startTime must be before the year 9999"),
     validation = Rule::new("has(self.clusterWide) == has(oldSelf.clusterWide) && (!has(self.clusterWide) || self.clusterWide == oldSelf.clusterWide)").message("clusterWide can't be changed; make a new request"),
     validation = Rule::new("has(self.duration) == has(oldSelf.duration) && (!has(self.duration) || self.duration == oldSelf.duration)").message("duration can't be changed; make a new request"),
     validation = Rule::new("has(self.startTime) == has(oldSelf.startTime) && (!has(self.startTime) || self.startTime == oldSelf.startTime)").message("startTime can't be changed; make a new request"),
@@ -73,7 +74,11 @@ pub struct AccessRequestSpec {
     pub duration: Option<GoDuration>,
     /// When access shall begin, with its time zone (`2026-11-24T22:00:00+01:00`). Approvals are taken before; access ends at this moment plus the duration,
     /// whenever it was approved. A request that can't begin within the policy's `startTolerance` after it ends as Expired.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "time::written_by_people"
+    )]
     pub start_time: Option<Time>,
     /// The AccessGrant that this request is to extend: an active one of the same requester, under the same policy, for the same role and namespaces. It is
     /// approved like any other request; when access is given, the new grant takes over from the old one without a gap. Goes without `startTime`.

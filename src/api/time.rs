@@ -3,6 +3,10 @@
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+
+/// Recognisable, and never in the future.
+const NEVER: Time = Time(Timestamp::MIN);
 
 /// The core's form of a time from the API server. `None` only for years beyond chrono's range, which no API server writes.
 pub fn from_kubernetes(time: &Time) -> Option<DateTime<Utc>> {
@@ -12,10 +16,19 @@ pub fn from_kubernetes(time: &Time) -> Option<DateTime<Utc>> {
     )
 }
 
+/// Reads a time that a person wrote. One that can't be read is long past, whatever it was meant to be: an object that is there must be read all the same.
+///
+/// # Errors
+/// When it is no text.
+pub fn written_by_people<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Time>, D::Error> {
+    let written = Option::<String>::deserialize(reader)?;
+    Ok(written.map(|written| serde_json::from_value(written.into()).unwrap_or(NEVER)))
+}
+
 /// The API server's form of a time, in whole seconds as the API server keeps it.
 pub fn to_kubernetes(time: DateTime<Utc>) -> Time {
-    // Out of jiff's range there is no time to tell; its minimum is recognisable and never in the future.
-    Time(Timestamp::from_second(time.timestamp()).unwrap_or(Timestamp::MIN))
+    // Out of jiff's range there is no time to tell.
+    Timestamp::from_second(time.timestamp()).map_or(NEVER, Time)
 }
 
 /// The API server's form of a time where it keeps fractions of a second.
@@ -37,5 +50,22 @@ mod tests {
         let time = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         assert_eq!(from_kubernetes(&to_kubernetes(time)), Some(time));
         assert_eq!(written(time), "2027-01-15T08:00:00Z");
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_what_a_person_wrote_is_long_past() {
+        let read = |json: &str| written_by_people(&mut serde_json::Deserializer::from_str(json)).unwrap();
+        assert_eq!(read("null"), None);
+        assert_eq!(
+            read(r#""2027-01-15T09:00:00+01:00""#),
+            Some(Time(Timestamp::from_second(1_800_000_000).unwrap()))
+        );
+        for beyond in [
+            r#""9999-12-31T23:59:59Z""#,
+            r#""2030-01-01T00:00:00ZTrubbish""#,
+            r#""""#,
+        ] {
+            assert_eq!(read(beyond), Some(NEVER), "{beyond}");
+        }
     }
 }

@@ -9,6 +9,7 @@ pub mod call;
 pub mod clock;
 pub mod guards;
 pub mod lease;
+pub mod legible;
 pub mod newest;
 pub mod precedence;
 pub mod read;

@@ -22,8 +22,8 @@ use crate::cluster::revoke::{Revoked, revoke};
 use crate::core::anchor::{Seen, Until};
 use crate::core::binding::{is_of_grant, name as binding_name};
 use crate::core::grant::{
-    GrantUid, Observed, Plan, TargetSeen, Why, active, created, deadline, decide, due, ended, ending, has_ended,
-    retry_after, to_end, uninstalled,
+    GrantUid, Observed, Plan, TargetSeen, Why, active, by_request, created, deadline, decide, due, ended, ending,
+    has_ended, retry_after, to_end, uninstalled,
 };
 use crate::core::review;
 
@@ -155,7 +155,7 @@ async fn observe(grant: &AccessGrant, known: Observed, context: &Context) -> Res
     let reference = &grant.spec.request;
     let requests = Api::<AccessRequest>::namespaced(context.client.clone(), &reference.namespace);
     let role = grant.spec.role.reference();
-    let places = grant.spec.places().into_iter().zip(known.targets);
+    let places = grant.spec.places().into_iter().zip(known.targets.clone());
     let (request, role, policy, anchor, successor, targets) = futures::join!(
         find("reading the AccessRequest", requests.get(&reference.name)),
         context.reads.role(&role, grant.spec.role_namespace()),
@@ -164,10 +164,15 @@ async fn observe(grant: &AccessGrant, known: Observed, context: &Context) -> Res
         successor(known.successor.as_ref(), context),
         try_join_all(places.map(|(place, known)| look_at(grant, place, known, context)))
     );
+    let request = or_known(grant, request, known.request.clone(), context)?;
+    if let Some(Plan::End(_)) = by_request(grant, request.as_ref()) {
+        // Then nothing else matters, and what can't be read of it holds up nothing.
+        return Ok(Observed { request, ..known });
+    }
     let whole = (known.anchor.job.is_some() && known.anchor.service.is_some()).then(|| known.anchor.clone());
     Ok(Observed {
         grant: grant.clone(),
-        request: or_known(grant, request, known.request, context)?,
+        request,
         role: or_known(grant, role, known.role, context)?,
         policy: or_known(grant, policy, known.policy, context)?,
         targets: targets?,

@@ -182,19 +182,10 @@ pub fn decide(observed: &Observed) -> Plan {
         anchor,
         successor,
     } = observed;
-    let request = match standing_request(&grant.spec.request, request.as_ref()) {
-        Ok(request) => request,
-        Err(why) => return Plan::End(why),
-    };
-    if !is_sealed(grant, request) {
-        return match request.status.as_ref().and_then(|status| status.phase) {
-            Some(phase) if phase.is_final() => Plan::End(never_sealed(phase)),
-            _ => Plan::AwaitSeal,
-        };
+    if let Some(plan) = by_request(grant, request.as_ref()) {
+        return plan;
     }
-    let why = request_over(request)
-        .or_else(|| revoked(&grant.spec, request))
-        .or_else(|| target_gone(&grant.spec.places(), targets))
+    let why = target_gone(&grant.spec.places(), targets)
         .or_else(|| role_changed(&grant.spec.role, role.as_ref(), is_bound(grant)))
         .or_else(|| policy_changed(&grant.spec.policy, policy.as_ref()))
         .or_else(|| anchor_broken(grant.spec.anchor.as_ref(), anchor))
@@ -203,6 +194,22 @@ pub fn decide(observed: &Observed) -> Plan {
         Some(why) => Plan::End(why),
         None => bindings(grant, targets),
     }
+}
+
+/// What the request alone decides, whatever else there is: that it is gone, not sealed yet, over, or revoked.
+pub fn by_request(grant: &AccessGrant, request: Option<&AccessRequest>) -> Option<Plan> {
+    let request = match standing_request(&grant.spec.request, request) {
+        Ok(request) => request,
+        Err(why) => return Some(Plan::End(why)),
+    };
+    if !is_sealed(grant, request) {
+        return Some(match request.status.as_ref().and_then(|status| status.phase) {
+            Some(phase) if phase.is_final() => Plan::End(never_sealed(phase)),
+            _ => Plan::AwaitSeal,
+        });
+    }
+    let why = request_over(request).or_else(|| revoked(&grant.spec, request))?;
+    Some(Plan::End(why))
 }
 
 /// Whether the request bears the seal of this grant. Before it does, nothing else matters.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use curfew::api::{AccessGrant, AccessRequest, EndReason, RequestPhase, Verdict, condition, time};
 use curfew::core::grant::{deadline, name as grant_name};
-use curfew_testbed::{AuditEvent, Component};
+use curfew_testbed::{AuditEvent, Component, User};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -34,12 +34,80 @@ pub fn cases() -> Vec<Case> {
             rights_that_were_taken_from_the_operator_hold_up_no_end,
             with_the_definition_of_grants_deleted_no_access_is_left,
             with_the_definition_of_requests_deleted_no_access_is_left;
+        Lent [OperatorProcess]: what_alice_says_of_when_she_wrote_hides_no_revocation_and_no_deletion;
         Lent [OperatorProcess, AuditLog]:
             case_41_stopped_across_a_deadline_everything_overdue_is_gone_before_it_says_that_it_is_ready,
             case_43_killed_in_mid_grant_the_deadline_is_the_same_and_nothing_is_granted_again;
         Alone [OperatorProcess, AuditLog]:
             case_67_metrics_tell_of_the_end_and_nothing_but_the_lease_is_asked_for_while_nothing_changes;
     ]
+}
+
+/// The API server keeps what a writer says of when a field was written, up to the end of the year 9999. Not all of that can be read into the type that all times
+/// are read into.
+async fn what_alice_says_of_when_she_wrote_hides_no_revocation_and_no_deletion(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let by = async |user: &User, arguments: &[&str]| scene.kubectl(user, arguments).await.ok().unwrap();
+    for (name, is_restarted, end) in [
+        ("revoked", false, EndReason::Revoked),
+        ("revoked-after-a-restart", true, EndReason::Revoked),
+        ("deleted", false, EndReason::RequestDeleted),
+    ] {
+        let grant = scene.granted(&scene.request(name)).await;
+        let entry = json!({
+            "manager": "x", "operation": "Update", "apiVersion": "curfew.dev/v1alpha1", "time": "9999-12-31T23:59:59Z",
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:role": {"f:name": {}}}},
+        });
+        let patch = json!({"metadata": {"managedFields": [entry]}}).to_string();
+        by(
+            &scene.alice,
+            &["patch", "accessrequest", name, "--type=merge", "--patch", &patch],
+        )
+        .await;
+        let told = [
+            "get",
+            "accessrequest",
+            name,
+            "--show-managed-fields",
+            "--output",
+            "json",
+        ];
+        assert!(
+            by(scene.cluster().admin(), &told)
+                .await
+                .contains("9999-12-31T23:59:59Z")
+        );
+        if is_restarted {
+            let operator = scene.world.installation.operator().unwrap();
+            operator.stop().await.unwrap();
+            operator.start().await.unwrap();
+        }
+        match end {
+            EndReason::Revoked => {
+                by(
+                    &scene.bob,
+                    &["annotate", "accessrequest", name, "curfew.dev/decision=revoke"],
+                )
+                .await
+            }
+            _ => by(scene.cluster().admin(), &["delete", "accessrequest", name]).await,
+        };
+        let ended = scene.grant_ended(&grant).await.status.unwrap().end.unwrap();
+        assert_eq!(ended.reason, end);
+        scene.loses_access().await;
+        if end == EndReason::Revoked {
+            eventually("the request says so", async || {
+                by(
+                    &scene.alice,
+                    &["get", "accessrequest", name, "--output", "jsonpath={.status.phase}"],
+                )
+                .await
+                    == "Revoked"
+            })
+            .await;
+            by(scene.cluster().admin(), &["delete", "accessrequest", name]).await;
+        }
+    }
 }
 
 async fn case_39_of_two_grants_that_overlap_the_end_of_one_leaves_the_other_alive(scene: Scene) {

@@ -82,6 +82,24 @@ async fn a_binding_that_no_grant_explains_is_deleted_wherever_it_gives_access_an
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_request_ends_its_access_whatever_else_can_not_be_read() {
+    let held = grant("g", -7200..3600);
+    let [_request, role, namespace] = grounds("g");
+    let mut server = Server::with(vec![
+        Thing::new("rolebindings", binding(&held)),
+        Thing::new("accessgrants", held),
+        role,
+        namespace,
+    ]);
+    server.fate = |_, path| match path.ends_with("/roles/reader") {
+        true => Fate::Lost,
+        false => Fate::Answered,
+    };
+    // After a call's time limit.
+    assert_eq!(ends_within(15, &server).await, [10]);
+}
+
 /// Of two deletes one is answered; that its grant has ended is told when it has waited long enough for the other.
 #[tokio::test(start_paused = true)]
 async fn what_only_tells_waits_while_access_is_being_taken_away() {
