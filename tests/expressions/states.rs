@@ -68,6 +68,12 @@ pub fn approvals(count: usize) -> Value {
         .collect()
 }
 
+/// So many labels.
+pub fn labels(count: usize) -> Value {
+    let all = (0..count).map(|number| (format!("label-{number}"), json!("x")));
+    Value::Object(all.collect())
+}
+
 /// Requests on which the operator has said nothing yet: their name, and their spec's particulars.
 fn fresh() -> Vec<(&'static str, Value)> {
     let filled = json!({
@@ -116,6 +122,7 @@ fn undecided() -> Vec<(&'static str, Value, Value)> {
         said("full", approvals(48)),
         stands("sealed", json!({"phase": "Active", "seal": {"grant": "g", "uid": "u"}})),
         stands("going", json!({})),
+        stands("stuffed", json!({})),
         stands("planted-word", json!({})),
         stands("planted-comment", json!({})),
         asked("robots", json!({"requester": robot})),
@@ -265,6 +272,7 @@ async fn make_requests(client: &Client) {
         let annotations = json!({format!("curfew.dev/{key}"): value});
         change(client, &at(name), json!({"metadata": {"annotations": annotations}})).await;
     }
+    change(client, &at("stuffed"), json!({"metadata": {"labels": labels(65)}})).await;
     change(client, &at("going"), json!({"metadata": {"finalizers": [HELD]}})).await;
     delete(client, &at("going")).await;
 }

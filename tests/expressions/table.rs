@@ -9,6 +9,7 @@ mod records;
 mod requests;
 mod reserved;
 mod reviews;
+mod room;
 mod rules;
 mod words;
 
@@ -37,6 +38,7 @@ pub fn about(matter: Matter) -> Vec<Attempt> {
             decisions::attempts(),
             words::attempts(),
             reviews::attempts(),
+            room::attempts(),
             rules::of_requests(),
         ],
         Matter::Bindings => vec![reserved::attempts(), bounds::attempts()],

@@ -7,6 +7,7 @@ use crate::attempt::{Attempt, HOME, TEAM, Who, attempt, collection, path};
 use crate::states::{HELD, job, made_up, merge, owner, service, with_metadata};
 
 const RESERVED: &str = "are Curfew's anchors: choose another name, without the label";
+const ORPHANED: &str = "an anchor can't be deleted without what it owns (--cascade=orphan; of a Job, also where no propagationPolicy is given)";
 /// An object of that name, as `states` makes it.
 type Shape = fn(&str) -> Value;
 const SHAPES: [(&str, Shape); 2] = [("Job", job), ("Service", service)];
@@ -93,29 +94,27 @@ fn deleting() -> Vec<Attempt> {
     let mut all = vec![];
     for (kind, shape) in SHAPES {
         let told = |what: &str| format!("{kind}: {what}");
-        let unsaid = json!({});
-        for name in ["curfew-until-stands", "curfew-until-named", "labelled", "plain"] {
-            let said = [
-                json!({"propagationPolicy": "Background"}),
-                json!({"propagationPolicy": "Foreground"}),
-                json!({"orphanDependents": false}),
-            ];
-            // Of a Job, what it owns is orphaned then.
-            let unsaid = Some(unsaid.clone()).filter(|_| kind == "Service" || name == "plain");
-            for how in said.into_iter().chain(unsaid) {
+        let mut keeps = vec![
+            json!({"propagationPolicy": "Background"}),
+            json!({"propagationPolicy": "Foreground"}),
+            json!({"orphanDependents": false}),
+        ];
+        let mut orphans = vec![
+            json!({"propagationPolicy": "Orphan"}),
+            json!({"orphanDependents": true}),
+        ];
+        // What nothing is said about: the API orphans what a Job owns.
+        if kind == "Job" { &mut orphans } else { &mut keeps }.push(json!({}));
+        for how in keeps {
+            for name in ["curfew-until-stands", "curfew-until-named", "labelled", "plain"] {
                 all.push(
                     attempt(told(&format!("anybody deletes {name} whom RBAC lets, {how}")), &admin)
-                        .deletes(&path(&shape(name)), how)
+                        .deletes(&path(&shape(name)), how.clone())
                         .accepted(),
                 );
             }
         }
-        let said = [
-            json!({"propagationPolicy": "Orphan"}),
-            json!({"orphanDependents": true}),
-        ];
-        let unsaid = Some(unsaid).filter(|_| kind == "Job");
-        for how in said.into_iter().chain(unsaid) {
+        for how in orphans {
             for name in ["curfew-until-stands", "curfew-until-named", "labelled"] {
                 for who in [&admin, &operator] {
                     all.push(
@@ -127,7 +126,7 @@ fn deleting() -> Vec<Attempt> {
                             who,
                         )
                         .deletes(&path(&shape(name)), how.clone())
-                        .refused("an anchor can't be deleted without what it owns (--cascade=orphan; of a Job, also where no propagationPolicy is given)"),
+                        .refused(ORPHANED),
                     );
                 }
             }
@@ -137,7 +136,7 @@ fn deleting() -> Vec<Attempt> {
                     &admin,
                 )
                 .deletes(&collection(&shape("")), how.clone())
-                .refused("an anchor can't be deleted without what it owns (--cascade=orphan; of a Job, also where no propagationPolicy is given)"),
+                .refused(ORPHANED),
             );
             all.push(
                 attempt(told(&format!("others are orphaned at will: {how}")), &admin)

@@ -1,0 +1,75 @@
+//! A request always has room for a word, and for what the operator says: its metadata is bounded, and nobody can fill it up. `curfew-requests` when it is made,
+//! `curfew-decisions` afterwards.
+
+use serde_json::{Map, Value, json};
+
+use super::decisions::{at, carol};
+use crate::attempt::{Attempt, attempt};
+use crate::states::{DIGEST, alice, approval, labels, request, with_metadata};
+
+const BECAUSE: &str = "a request can have at most 64 labels, 16 finalizers and 16 owners of 1024 characters";
+
+pub fn attempts() -> Vec<Attempt> {
+    let mut all = vec![];
+    for (fields, is_let_in) in metadata() {
+        let told = |what: &str| format!("{what} {}", abridged(&fields));
+        let made = attempt(told("a request is made with"), &alice());
+        let made = made.creates(with_metadata(request("new", json!({})), fields.clone()));
+        let changed = attempt(told("a request gets"), &alice());
+        let changed = changed.changes(&at("offered"), json!({"metadata": fields}));
+        for attempt in [made, changed] {
+            all.push(if is_let_in {
+                attempt.accepted()
+            } else {
+                attempt.refused(BECAUSE)
+            });
+        }
+    }
+    all.extend([
+        attempt("what was stuffed before is decided on all the same", &carol())
+            .changes(
+                &at("stuffed"),
+                json!({"spec": {"decisions": [approval("carol", DIGEST)]}}),
+            )
+            .accepted(),
+        attempt("what was stuffed before is stuffed no further", &alice())
+            .changes(&at("stuffed"), json!({"metadata": {"labels": {"more": "x"}}}))
+            .refused(BECAUSE),
+    ]);
+    all
+}
+
+/// What there is besides, and whether that is let in.
+fn metadata() -> Vec<(Value, bool)> {
+    let finalizers = |count: usize| {
+        let all = (0..count).map(|number| format!("attempts.example/{number}"));
+        json!({"finalizers": all.collect::<Vec<_>>()})
+    };
+    let owner = |number: usize, name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": format!("uid-{number}")});
+    let owners = |count: usize, name: &str| {
+        let all = (0..count).map(|number| owner(number, name));
+        json!({"ownerReferences": all.collect::<Vec<_>>()})
+    };
+    vec![
+        (json!({"labels": labels(64)}), true),
+        (json!({"labels": labels(65)}), false),
+        (finalizers(16), true),
+        (finalizers(17), false),
+        (owners(16, "x"), true),
+        (owners(17, "x"), false),
+        (owners(1, &"x".repeat(1000)), true),
+        (owners(1, &"x".repeat(1024)), false),
+    ]
+}
+
+/// How it is called: how many of what, and how long that is.
+fn abridged(fields: &Value) -> String {
+    let fields = fields.as_object().map(Map::iter).into_iter().flatten();
+    let told = fields.map(|(field, value)| {
+        let count = value
+            .as_array()
+            .map_or_else(|| value.as_object().map_or(0, Map::len), Vec::len);
+        format!("{count} {field} of {} bytes", value.to_string().len())
+    });
+    told.collect()
+}
