@@ -113,11 +113,18 @@ static OUTCOME: LazyLock<Outcome> = LazyLock::new(|| {
 fn extent() -> Extent {
     match std::env::var("CURFEW_FAULTS").as_deref() {
         Err(_) => USUAL,
-        Ok("all") => Extent::All,
-        Ok(text) => text
-            .parse()
-            .map_or_else(|_| Extent::Like(text.to_owned()), Extent::Some),
+        Ok("all") => Extent::Part { which: 1, of: 1 },
+        Ok(text) => part(text)
+            .or_else(|| text.parse().ok().map(Extent::Some))
+            .unwrap_or_else(|| Extent::Like(text.to_owned())),
     }
+}
+
+/// `2/9` is the second of nine parts.
+fn part(text: &str) -> Option<Extent> {
+    let (which, of) = text.split_once('/')?;
+    let (which, of) = (which.parse().ok()?, of.parse().ok()?);
+    (1..=of).contains(&which).then_some(Extent::Part { which, of })
 }
 
 /// The same points every time, unless somebody looks for more: what fails is then the change's doing, not chance's.
