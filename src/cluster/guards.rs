@@ -1,5 +1,6 @@
-//! Watches the guards: what stands in the API server is compared with what is shipped, whenever it changes, and then tried out; also when an API server was
-//! away, which may come back without the plugin that heeds them. As long as it isn't known to be well, the brake is on. Nothing polls while nothing changes, and nothing here is ever asked on the way to an end.
+//! Watches the guards: what stands in the API server is compared with what is shipped, whenever it changes, and then tried out; also when a watch had to begin
+//! anew, for an API server may come back without the plugin that heeds them. Until they were seen in force the brake is on; from then on until one is seen
+//! not to be. Nothing polls while nothing changes, and nothing here is ever asked on the way to an end.
 //!
 //! Whether a guard is right is decided in [`crate::core::guard`].
 
@@ -178,7 +179,7 @@ impl Guards {
                         trial = Some(Box::pin(self.prove(settles)));
                         tried = Some(marks.clone());
                     } else if told == Told::SeenAgain && !self.brakes.is_pulled(Puller::Guards) {
-                        // Or it may heed no guards any more.
+                        // An API server that went away may come back and heed no guards.
                         trial = Some(Box::pin(self.prove_again()));
                     }
                     self.show(Seen::new(Arc::clone(&shipped), marks));

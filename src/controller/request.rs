@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use futures::future::{OptionFuture, try_join_all};
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::PostParams;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
@@ -369,22 +370,28 @@ async fn look_for_grant(
     Ok((found, is_left_behind))
 }
 
-/// Whether any binding of a sealed request is there. Who ended its grant may not have seen one that another replica made at that moment.
+/// Whether any binding of a sealed request is there. Who ended its grant may not have seen one that a call still under way made at that moment.
 async fn is_bound(request: &AccessRequest, seal: &Seal, context: &Context) -> Result<bool, CallError> {
     let name = binding::name(&GrantUid::new(&seal.uid));
     let targets = request.status.iter().flat_map(|status| &status.targets);
     let namespaces = targets.map(|target| Some(target.namespace.as_str()));
-    let places = namespaces.chain(targets::is_cluster_wide(&request.spec).then_some(None));
-    let bindings = places.map(async |namespace| {
-        let read = match context.bindings.find(namespace, &name).await {
+    let places: Vec<_> = namespaces
+        .chain(targets::is_cluster_wide(&request.spec).then_some(None))
+        .collect();
+    let is_marked = |found: Option<RoleBinding>| found.is_some_and(|found| binding::marked(&found).is_some());
+    // Nothing is read for as long as a watch shows one.
+    let mut known = places.iter().map(|place| context.known.binding_named(*place, &name));
+    if known.any(is_marked) {
+        return Ok(true);
+    }
+    let read = places
+        .iter()
+        .map(async |place| match context.bindings.find(*place, &name).await {
             // A right that was taken away keeps no request open: then what is known counts.
-            Err(error) if error.is_final() && context.known.is_whole() => None,
-            read => read?,
-        };
-        Ok::<_, CallError>(read.into_iter().chain(context.known.binding_named(namespace, &name)))
-    });
-    let mut bindings = try_join_all(bindings).await?.into_iter().flatten();
-    Ok(bindings.any(|found| binding::marked(&found).is_some()))
+            Err(error) if error.is_final() && context.known.is_whole() => Ok(None),
+            read => read,
+        });
+    Ok(try_join_all(read).await?.into_iter().any(is_marked))
 }
 
 /// Writes the status, if it is another, at the version that was decided on: whatever was stored in between is a conflict, and is decided on first.

@@ -116,8 +116,11 @@ async fn remove(binding: &RoleBinding, context: &Context) -> Result<Again, CallE
     );
     let revoked = revoke(&context.client, &record(binding)).await;
     let is_gone = matches!(revoked, Ok(Revoked::Gone | Revoked::Replaced));
-    // What has a grant is told of by that grant.
-    let is_told = context.known.explaining(binding).is_some();
+    // What has a grant is told of by that grant, until it has ended.
+    let is_told = context
+        .known
+        .explaining(binding)
+        .is_some_and(|grant| !has_ended(&grant));
     let object = ObjectRef::from_obj(binding).to_string();
     context.metrics.overdue(&object, usize::from(!is_gone && !is_told));
     match revoked? {

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use self::server::{Fate, Server, Thing, binding, binding_of, cluster_wide, grant, grounds, is_list, start};
 use super::*;
 use crate::cluster::clock::Clocks;
+use crate::core::grant::{ended, uninstalled};
 
 /// A grant that is overdue, and a binding that no grant explains.
 fn overdue() -> Server {
@@ -94,6 +95,23 @@ async fn case_41_what_resists_is_tried_on_and_does_not_keep_it_from_being_ready(
     assert!(health.ready().unwrap_err().starts_with(NO_GUARDS));
     // The grant's, and the one that no grant explains.
     assert_tells(&metrics, "curfew_overdue_bindings 2.0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_binding_that_is_there_although_its_grant_has_ended_is_told_of_as_overdue() {
+    let mut over = grant("g", -7200..-3600);
+    let status = ended(&serde_json::from_value(over.clone()).unwrap(), uninstalled(), start());
+    over["status"] = serde_json::to_value(status).unwrap();
+    let mut server = Server::with(vec![
+        Thing::new("rolebindings", binding(&over)),
+        Thing::new("accessgrants", over),
+    ]);
+    server.verdict = StatusCode::INTERNAL_SERVER_ERROR;
+    server.deletes.add_permits(1);
+    let parts = parts(&server);
+    let metrics = Arc::clone(&parts.metrics);
+    run_for(A_WHILE, &mut run(parts, std::future::pending().shared()).boxed()).await;
+    assert_tells(&metrics, "curfew_overdue_bindings 1.0");
 }
 
 /// A machine that slept, or a server whose clock was set forth.

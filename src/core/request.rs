@@ -339,17 +339,17 @@ fn grant_spec(observed: &Observed, offered: &Offered<'_>, by: &[usize], revokers
 }
 
 fn follow(draft: Draft<'_>, grant: Option<&AccessGrant>, left_behind: bool) -> Plan {
-    let draft = match grant {
-        Some(grant) => draft.with_later_words(&grant.spec).with_review(grant),
-        None => draft,
-    };
-    if left_behind {
-        let again = draft.now + Duration::seconds(1);
-        return draft.published(Some(again));
-    }
+    let again = draft.now + Duration::seconds(1);
     let Some(grant) = grant else {
-        return draft.ended(RequestPhase::Revoked, "GrantDeleted", "its AccessGrant was deleted");
+        return match left_behind {
+            true => draft.published(Some(again)),
+            false => draft.ended(RequestPhase::Revoked, "GrantDeleted", "its AccessGrant was deleted"),
+        };
     };
+    let draft = draft.with_later_words(&grant.spec).with_review(grant);
+    if left_behind {
+        return draft.outlasted(again);
+    }
     let status = grant.status.clone().unwrap_or_default();
     match (status.phase, status.end) {
         (Some(GrantPhase::Ended), end) => {

@@ -173,7 +173,6 @@ impl Auditor {
             _ => store(&mut self.world.policies, change, typed),
         }
         let mut after = self.part(request.as_deref(), change);
-        // A request follows its grant, which somebody else may have ended.
         after.bindings.retain(|found| !self.was_not_there_yet(who, found, now));
         self.seen.count(&before, &after);
         let mut wrong = violated(&after, LONG);

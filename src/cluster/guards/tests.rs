@@ -192,7 +192,17 @@ async fn a_trial_succeeds_only_when_the_guards_themselves_refuse() {
         (rbac, BOUNDS, "\"curfew-requests\" is in force is not known"),
         (REQUESTS, rbac, "\"curfew-operator-bounds\" is in force is not known"),
         (REQUESTS, (500, "a webhook is down"), "a webhook is down"),
-        (BOUNDS, REQUESTS, "\"curfew-requests\""),
+        (BOUNDS, REQUESTS, "\"curfew-operator-bounds\""),
+        (
+            (500, "a webhook is down"),
+            (201, ""),
+            "\"curfew-operator-bounds\" is not in force",
+        ),
+        (
+            (201, ""),
+            (500, "a webhook is down"),
+            "\"curfew-requests\" is not in force",
+        ),
     ] {
         let unproven = try_out(&tries(request, binding)).await.unwrap_err();
         assert!(unproven.why.contains(named), "{}", unproven.why);
@@ -228,7 +238,8 @@ async fn tried_again(request: (u16, &'static str), binding: (u16, &'static str))
 async fn a_guard_that_was_in_force_stops_granting_when_it_lets_through_and_not_when_something_else_refuses() {
     assert_eq!(tried_again(REQUESTS, BOUNDS).await, None);
     assert_eq!(tried_again((500, "a webhook is down"), BOUNDS).await, None);
-    for (request, binding) in [((201, ""), BOUNDS), (REQUESTS, (201, ""))] {
+    let down = (500, "a webhook is down");
+    for (request, binding) in [((201, ""), BOUNDS), (REQUESTS, (201, "")), (down, (201, ""))] {
         let pulled = tried_again(request, binding).await.unwrap();
         assert_eq!(pulled.reason, "GuardNotInForce");
     }

@@ -456,7 +456,7 @@ impl Asked {
         }
         let is_of_request = before.request != after.request;
         let known = |stored: Stored| Stored {
-            binding: (stored.binding).filter(|_| !stored.late || is_of_request && !stored.missed),
+            binding: (stored.binding).filter(|_| !stored.late || is_of_request && !before.missed),
             ..stored
         };
         let (was, is) = (self.world(known(before), now), self.world(known(after), now));

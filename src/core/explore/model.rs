@@ -198,6 +198,8 @@ impl State {
     /// Whoever was about to write it has a conflict from now on, and might as well have it at once.
     fn store_request(&mut self, asked: &mut Asked, request: Number, scene: Scene) {
         self.stored.request = request;
+        // Whoever looks now sees the binding.
+        self.stored.missed = false;
         for replica in &mut self.replicas {
             replica.request = Seen::old(asked.old_request(replica.request.it));
             match &mut replica.hands {
@@ -575,8 +577,8 @@ impl Turn<'_> {
             state.stored.binding = Some(made);
             let current = stored.grant.unwrap_or(grant.it);
             state.stored.late = self.asked.is_over(stored.request, current, now);
-            let is_told = |replica: &Replica| matches!(replica.hands, Hands::WritingRequest { .. });
-            state.stored.missed = state.stored.late && state.replicas.iter().any(is_told);
+            let is_writing = |replica: &Replica| matches!(replica.hands, Hands::WritingRequest { .. });
+            state.stored.missed = state.stored.late && state.replicas.iter().any(is_writing);
         }
         // Once the deadline has come nobody waits for the answer.
         if how == Call::Answered && !self.asked.past_deadline(grant.it, now) {

@@ -328,6 +328,13 @@ impl<'a> Draft<'a> {
         self.published(None)
     }
 
+    /// Its grant has ended, and a binding is still there. The grant says nothing more.
+    pub(super) fn outlasted(mut self, again: DateTime<Utc>) -> Plan {
+        self.status.message =
+            Some("access has ended, and a binding of it is still there, which is being deleted".to_owned());
+        self.published(Some(again))
+    }
+
     pub(super) fn ended_by_word(self, phase: RequestPhase, place: usize) -> Plan {
         let word = self.request.spec.decisions.get(place);
         let who = word.map(|decision| decision.username.as_str()).unwrap_or_default();

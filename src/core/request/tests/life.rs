@@ -531,6 +531,10 @@ fn a_request_does_not_say_that_it_ended_while_a_binding_was_left_behind() {
         };
         assert!(!published(&observed, 5).phase.unwrap().is_final());
         assert_eq!(wake(&observed, 5), Some(at(6)));
+        let says = published(&observed, 5)
+            .message
+            .is_some_and(|message| message.contains("is still there"));
+        assert_eq!(says, observed.grant.is_some(), "one that isn't found may not be gone");
     }
 }
 
