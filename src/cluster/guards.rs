@@ -1,5 +1,5 @@
-//! Watches the guards: what stands in the API server is compared with what is shipped, whenever it changes, and then tried out; also when a watch had to begin
-//! anew, for an API server may come back without the plugin that heeds them. Until they were seen in force the brake is on; from then on until one is seen
+//! Watches the guards: what stands in the API server is compared with what is shipped, whenever it changes, and then tried out; also when a watch broke, for an API
+//! server may come back without the plugin that heeds them. Until they were seen in force the brake is on; from then on until one is seen
 //! not to be. Nothing polls while nothing changes, and nothing here is ever asked on the way to an end.
 //!
 //! Whether a guard is right is decided in [`crate::core::guard`].
@@ -11,8 +11,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::try_join_all;
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::{Api, Client};
@@ -38,6 +38,9 @@ const SETTLES: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The first and the longest pause between trials.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+
+/// The version in which the API server has stamping policies, if it has.
+type Stamping = Option<&'static str>;
 
 /// Why the guards can't be watched.
 #[derive(Debug, thiserror::Error)]
@@ -132,10 +135,16 @@ impl Guards {
     /// Watches, and never ends by itself.
     pub async fn watch(self: Arc<Self>) -> &'static str {
         for pause in Reconnect::default() {
-            if let Err(error) = self.watch_as_served().await {
-                tracing::warn!(%error, "the guards can't be watched; it is tried again");
-                let message = format!("can't be watched: {error}");
-                self.brakes.pull(Puller::Guards, unknown(&message));
+            match self.watch_as_served().await {
+                Ok(()) => {
+                    let brake = unknown("are looked at anew, for the API server has other kinds of them");
+                    self.brakes.hold(Puller::Guards, brake);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the guards can't be watched; it is tried again");
+                    let message = format!("can't be watched: {error}");
+                    self.brakes.pull(Puller::Guards, unknown(&message));
+                }
             }
             tokio::time::sleep(pause).await;
         }
@@ -162,7 +171,7 @@ impl Guards {
                     let told = shelf.take(source, event);
                     match told {
                         Told::Nothing => continue,
-                        Told::Change => {}
+                        Told::Change | Told::Broken => {}
                         // An API server that went away may come back in another version.
                         Told::SeenAgain if self.stamping().await? != stamping => return Ok(()),
                         Told::SeenAgain => {}
@@ -176,16 +185,19 @@ impl Guards {
                     } else if tried.as_ref() != Some(&marks) {
                         self.brakes.hold(Puller::Guards, unknown("are as they are shipped, and are being tried out"));
                         let settles = self.settles(&shelf, &shipped);
-                        trial = Some(Box::pin(self.prove(settles)));
+                        trial = Some(Box::pin(self.prove(settles).map(|()| stamping)));
                         tried = Some(marks.clone());
-                    } else if told == Told::SeenAgain && !self.brakes.is_pulled(Puller::Guards) {
-                        // An API server that went away may come back and heed no guards.
-                        trial = Some(Box::pin(self.prove_again()));
+                    } else if told != Told::Change && !self.brakes.is_pulled(Puller::Guards) {
+                        // An API server that went away may come back and heed no guards, also without that any watch has to begin anew.
+                        trial = Some(Box::pin(self.prove_again(stamping)));
                     }
                     self.show(Seen::new(Arc::clone(&shipped), marks));
                 }
-                () = ended(&mut trial) => {
+                served = ended(&mut trial) => {
                     trial = None;
+                    if served != stamping {
+                        return Ok(());
+                    }
                     self.brakes.release(Puller::Guards);
                 }
             }
@@ -216,9 +228,11 @@ impl Guards {
         self.until_proven(|_| begun.elapsed() > PATIENCE).await;
     }
 
-    /// The same for guards that were in force: they are until one lets through what it must refuse.
-    async fn prove_again(&self) {
+    /// The same for guards that were in force: they are until one lets through what it must refuse. Answers with what [`Self::stamping`] is then; whoever can't
+    /// tell breaks a watch too.
+    async fn prove_again(&self, stamping: Stamping) -> Stamping {
         self.until_proven(|unproven| unproven.is_let_through).await;
+        self.stamping().await.unwrap_or(stamping)
     }
 
     async fn until_proven(&self, stops_granting: impl Fn(&Unproven) -> bool) {
@@ -249,7 +263,7 @@ impl Guards {
     }
 
     /// In which version the API server has stamping policies, if it has.
-    async fn stamping(&self) -> Result<Option<&'static str>, Unseen> {
+    async fn stamping(&self) -> Result<Stamping, Unseen> {
         let groups = call("asking for the API groups", self.client.list_api_groups()).await?;
         let group = groups.groups.into_iter().find(|group| group.name == GROUP);
         let served: Vec<String> = group
@@ -279,9 +293,10 @@ impl Guards {
     }
 }
 
-type Trial<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+/// A trial of the guards, and what [`Guards::stamping`] is after it.
+type Trial<'a> = Pin<Box<dyn Future<Output = Stamping> + Send + 'a>>;
 
-async fn ended(trial: &mut Option<Trial<'_>>) {
+async fn ended(trial: &mut Option<Trial<'_>>) -> Stamping {
     match trial {
         Some(trial) => trial.await,
         None => std::future::pending().await,

@@ -36,8 +36,10 @@ pub(super) enum Told {
     Nothing,
     /// Something is another than it was.
     Change,
-    /// The same, by a watch that had been interrupted.
+    /// The same, by a watch that had to begin anew.
     SeenAgain,
+    /// A watch broke: what it is opened at again may be another API server, or one that begins anew.
+    Broken,
 }
 
 #[derive(Clone)]
@@ -97,7 +99,7 @@ impl Shelf {
             }
             Err(error) => {
                 tracing::warn!(kind = ?compartment.kind, %error, "the watch over the guards broke and is opened again");
-                Told::Nothing
+                Told::Broken
             }
         };
         if self.0.iter().all(|compartment| compartment.kept.is_some()) {

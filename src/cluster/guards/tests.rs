@@ -192,7 +192,8 @@ async fn a_trial_succeeds_only_when_the_guards_themselves_refuse() {
         (rbac, BOUNDS, "\"curfew-requests\" is in force is not known"),
         (REQUESTS, rbac, "\"curfew-operator-bounds\" is in force is not known"),
         (REQUESTS, (500, "a webhook is down"), "a webhook is down"),
-        (BOUNDS, REQUESTS, "\"curfew-operator-bounds\""),
+        (BOUNDS, REQUESTS, "\"curfew-requests\""),
+        ((201, ""), (201, ""), "\"curfew-requests\" is not in force"),
         (
             (500, "a webhook is down"),
             (201, ""),
@@ -230,7 +231,7 @@ async fn tried_again(request: (u16, &'static str), binding: (u16, &'static str))
         client: tries(request, binding),
         ..proven
     };
-    let _ = tokio::time::timeout(Duration::from_secs(3600), guards.prove_again()).await;
+    let _ = tokio::time::timeout(Duration::from_secs(3600), guards.prove_again(None)).await;
     guards.brakes.pulled()
 }
 

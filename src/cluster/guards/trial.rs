@@ -43,7 +43,7 @@ pub(super) async fn try_out(client: &Client) -> Result<(), Unproven> {
         is_refused("curfew-operator-bounds", "a binding for a system: user", binding),
     ];
     let unproven = tried.into_iter().filter_map(Result::err);
-    match unproven.max_by_key(|unproven| unproven.is_let_through) {
+    match unproven.min_by_key(|unproven| !unproven.is_let_through) {
         Some(unproven) => Err(unproven),
         None => Ok(()),
     }
