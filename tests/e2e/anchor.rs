@@ -173,6 +173,14 @@ async fn case_58_nobody_but_curfew_makes_or_changes_an_anchor_and_nobody_orphans
     }
     let error = services.delete(&name, &orphan).await.expect_err("orphaned");
     assert!(error.to_string().contains("--cascade=orphan"), "{error}");
+    let addresses = Api::<IPAddress>::all(admin.client().unwrap());
+    let address = grant.spec.anchor.clone().unwrap().address;
+    let error = addresses.delete(&address, &orphan).await.expect_err("orphaned");
+    assert!(error.to_string().contains("--cascade=orphan"), "{error}");
+    let held = merge(json!({"metadata": {"finalizers": ["example.com/hold"]}}));
+    let held = addresses.patch(&address, &PatchParams::default(), &held).await;
+    let error = held.expect_err("held");
+    assert!(error.to_string().contains("can't be held by a finalizer"), "{error}");
     let squatting = json!({"metadata": {"name": "curfew-until-20400101t0000z"}, "spec": {"ports": [{"port": 9}]}});
     let error = services
         .create(&PostParams::default(), &serde_json::from_value(squatting).unwrap())

@@ -364,6 +364,7 @@ pub fn collection(object: &Value) -> String {
         "ClusterRoleBinding" => ("clusterrolebindings", false),
         "Job" => ("jobs", true),
         "Service" => ("services", true),
+        "IPAddress" => ("ipaddresses", false),
         "ServiceAccount" => ("serviceaccounts", true),
         "Namespace" => ("namespaces", false),
         "CustomResourceDefinition" => ("customresourcedefinitions", false),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::attempt::{Server, Who, ask, collection, path};
 use crate::mutant::{Mutant, marked, mutants, name};
-use crate::states::{alice, binding, grant, job, owner, policy, request, with_metadata};
+use crate::states::{address, alice, binding, grant, job, owner, policy, request, with_metadata};
 use crate::table::{MATTERS, Matter, about};
 use crate::world::World;
 
@@ -141,7 +141,7 @@ fn matter_of(guard: &str) -> Matter {
         | "curfew-stamp-decision"
         | "accessrequests.curfew.dev" => Matter::Requests,
         "curfew-reserved" | "curfew-operator-bounds" => Matter::Bindings,
-        "curfew-anchors" => Matter::Anchors,
+        "curfew-anchors" | "curfew-addresses" => Matter::Anchors,
         "curfew-status" | "curfew-evidence" | "accesspolicies.curfew.dev" | "accessgrants.curfew.dev" => {
             Matter::Records
         }
@@ -262,6 +262,15 @@ fn probe(guard: &str, mark: &str) -> (Who, Method, String, Value) {
             )
         }
         "curfew-anchors" => made(Who::admin(), with_mark(job("probe"))),
+        "curfew-addresses" => {
+            let change = json!({"metadata": {"annotations": {"mark": mark}}});
+            (
+                Who::admin(),
+                Method::PATCH,
+                path(&address("10.9.9.1", json!({}))),
+                change,
+            )
+        }
         "curfew-status" => made(Who::operator(), with_mark(grant("probe"))),
         "accessrequests.curfew.dev" => made(alice(), request(mark, json!({}))),
         "accesspolicies.curfew.dev" => made(Who::admin(), policy(mark)),

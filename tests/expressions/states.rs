@@ -246,6 +246,9 @@ pub async fn make(client: &Client) {
     }
     make_requests(client).await;
     make_grants(client).await;
+    for object in addresses() {
+        made(object).await;
+    }
     let uid = |object: &Value| object["metadata"]["uid"].as_str().unwrap().to_owned();
     for object in bindings(&uid(&team)).into_iter().chain(anchors(&uid(&home))) {
         made(object.clone()).await;
@@ -402,6 +405,26 @@ fn anchors(home: &str) -> Vec<Value> {
             ]
         })
         .collect()
+}
+
+/// An IPAddress, said to be of whatever this is.
+pub fn address(name: &str, parent: Value) -> Value {
+    json!({"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress", "metadata": {"name": name}, "spec": {"parentRef": parent}})
+}
+
+/// Addresses of anchors, one of them held, and of others. None is in the cluster's own range.
+fn addresses() -> Vec<Value> {
+    let of = |resource: &str, namespace: &str, name: &str| json!({"resource": resource, "namespace": namespace, "name": name});
+    vec![
+        address("10.9.9.1", of("services", HOME, "curfew-until-stands")),
+        address("10.9.9.2", of("services", HOME, "plain")),
+        address("10.9.9.3", of("services", TEAM, "curfew-until-stands")),
+        address("10.9.9.4", of("others", HOME, "curfew-until-stands")),
+        with_metadata(
+            address("10.9.9.5", of("services", HOME, "curfew-until-stands")),
+            json!({"finalizers": [HELD]}),
+        ),
+    ]
 }
 
 async fn create(client: &Client, object: Value) -> Value {

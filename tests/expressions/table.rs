@@ -2,6 +2,7 @@
 //!
 //! Must not hold how anything is tried: `attempt` does.
 
+mod addresses;
 mod anchors;
 mod bounds;
 mod decisions;
@@ -22,7 +23,7 @@ pub enum Matter {
     Requests,
     /// RoleBindings and ClusterRoleBindings.
     Bindings,
-    /// The Jobs and Services in the operator's namespace.
+    /// The Jobs and Services in the operator's namespace, and the addresses of these.
     Anchors,
     /// Policies, grants, and the status of everything.
     Records,
@@ -42,7 +43,7 @@ pub fn about(matter: Matter) -> Vec<Attempt> {
             rules::of_requests(),
         ],
         Matter::Bindings => vec![reserved::attempts(), bounds::attempts()],
-        Matter::Anchors => vec![anchors::attempts()],
+        Matter::Anchors => vec![anchors::attempts(), addresses::attempts()],
         Matter::Records => vec![records::attempts(), rules::of_records()],
     };
     tables.into_iter().flatten().collect()
