@@ -176,8 +176,9 @@ fn table(printed: &str) -> (Vec<String>, Vec<String>) {
 
 async fn wait_returns_when_access_is_granted_and_when_it_ended(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
+    // Long enough for a kubectl that begins late to see it.
     scene
-        .asked(&scene.request_with("look", json!({"duration": "3s"})))
+        .asked(&scene.request_with("look", json!({"duration": "15s"})))
         .await;
     let waits = async |condition: &str| {
         let condition = format!("--for=condition={condition}");
