@@ -57,6 +57,10 @@ pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result
     }
     if context.uninstalling {
         let grant = condemned(grant, &context).await;
+        if has_ended(&grant) {
+            // It had, and that is known only now.
+            return Ok(Again::After(Duration::ZERO));
+        }
         return end(&grant, uninstalled(), &context).await;
     }
     let remaining = (deadline(&grant) - context.now()).to_std().unwrap_or(Duration::ZERO);

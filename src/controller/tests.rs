@@ -114,6 +114,26 @@ async fn a_binding_that_is_there_although_its_grant_has_ended_is_told_of_as_over
     assert_tells(&metrics, "curfew_overdue_bindings 1.0");
 }
 
+/// Its watch lags, and what it would say before it ends the access is a conflict.
+#[tokio::test(start_paused = true)]
+async fn an_uninstallation_takes_back_no_end_that_it_has_not_seen() {
+    let held = grant("g", -7200..3600);
+    let mut over = held.clone();
+    let status = ended(&serde_json::from_value(held.clone()).unwrap(), uninstalled(), start());
+    over["status"] = serde_json::to_value(status).unwrap();
+    over["metadata"]["resourceVersion"] = "2".into();
+    let mut server = Server::with(vec![Thing::new("accessgrants", held)]);
+    (server.newer, server.written) = (Some(over), StatusCode::CONFLICT);
+    server.deletes.add_permits(1);
+    let parts = Parts {
+        uninstalling: true,
+        ..parts(&server)
+    };
+    run_for(A_WHILE, &mut run(parts, std::future::pending().shared()).boxed()).await;
+    assert!(!server.seconds_of(&Method::PUT, "/status").is_empty());
+    assert!(server.seconds_of(&Method::DELETE, &binding_of("g")).is_empty());
+}
+
 /// A machine that slept, or a server whose clock was set forth.
 #[tokio::test(start_paused = true)]
 async fn when_time_leaps_everything_is_looked_at_once_and_not_while_it_only_passes() {

@@ -66,6 +66,10 @@ pub struct Server {
     pub deletes: Arc<Semaphore>,
     /// What a delete is answered with.
     pub verdict: StatusCode,
+    /// What a write is answered with.
+    pub written: StatusCode,
+    /// What is there by now of an object that lists and watches show as it was.
+    pub newer: Option<Value>,
     /// By method and path.
     pub fate: fn(&Method, &str) -> Fate,
     begun: Instant,
@@ -80,6 +84,8 @@ impl Server {
             answers: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             deletes: Arc::new(Semaphore::new(0)),
             verdict: StatusCode::OK,
+            written: StatusCode::NOT_FOUND,
+            newer: None,
             fate: |_, _| Fate::Answered,
             begun: Instant::now(),
             calls: Arc::default(),
@@ -119,6 +125,7 @@ impl Server {
                 self.deletes.acquire().await.unwrap().forget();
                 status(self.verdict)
             }
+            Method::PUT => status(self.written),
             _ => status(StatusCode::NOT_FOUND),
         }
     }
@@ -127,7 +134,8 @@ impl Server {
         let mut parts = path.rsplit('/');
         let (last, above) = (parts.next().unwrap(), parts.next().unwrap());
         if !is_list(path) {
-            let found = self.there(above).find(|object| object["metadata"]["name"] == last);
+            let all = self.newer.iter().chain(self.there(above));
+            let found = all.into_iter().find(|object| object["metadata"]["name"] == last);
             return found.map_or_else(|| status(StatusCode::NOT_FOUND), response);
         }
         if query.contains("watch=") {
