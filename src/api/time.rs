@@ -33,7 +33,7 @@ pub fn to_kubernetes(time: DateTime<Utc>) -> Time {
 
 /// The API server's form of a time where it keeps fractions of a second.
 pub fn to_micro(time: DateTime<Utc>) -> MicroTime {
-    MicroTime(Timestamp::from_microsecond(time.timestamp_micros()).unwrap_or(Timestamp::MIN))
+    MicroTime(Timestamp::from_microsecond(time.timestamp_micros()).unwrap_or(NEVER.0))
 }
 
 /// A time as Curfew writes it in annotations and messages: RFC 3339, UTC, whole seconds.

@@ -1,5 +1,5 @@
-//! Watches the guards: what stands in the API server is compared with what is shipped, whenever it changes, and then tried out; also when a watch broke, for an API
-//! server may come back without the plugin that heeds them. Until they were seen in force the brake is on; from then on until one is seen
+//! Watches the guards: what stands in the API server is compared with what is shipped, whenever it changes, and then tried out; also when a watch broke,
+//! for an API server may come back without the plugin that heeds them. Until they were seen in force the brake is on; once they were, when one is seen
 //! not to be. Nothing polls while nothing changes, and nothing here is ever asked on the way to an end.
 //!
 //! Whether a guard is right is decided in [`crate::core::guard`].

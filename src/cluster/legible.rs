@@ -78,19 +78,20 @@ fn legible<E>(pieces: impl Stream<Item = Result<Bytes, E>>) -> impl Stream<Item 
 }
 
 /// The lines that are whole with this piece. What comes after the last of them is kept.
-fn whole_lines(begun: &mut Vec<u8>, piece: Bytes) -> Bytes {
+fn whole_lines(begun: &mut Vec<u8>, mut piece: Bytes) -> Bytes {
     let Some(end) = memrchr(b'\n', &piece) else {
         begun.extend_from_slice(&piece);
         return Bytes::new();
     };
-    let mut whole = piece;
-    let rest = whole.split_off(end + 1);
-    let begun = mem::replace(begun, rest.into());
-    mended(if begun.is_empty() {
-        whole
+    let rest = piece.split_off(end + 1);
+    let whole = if begun.is_empty() {
+        piece
     } else {
-        [begun, whole.into()].concat().into()
-    })
+        begun.extend_from_slice(&piece);
+        mem::take(begun).into()
+    };
+    begun.extend_from_slice(&rest);
+    mended(whole)
 }
 
 fn mended(lines: Bytes) -> Bytes {

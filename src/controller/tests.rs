@@ -12,10 +12,9 @@ use axum::http::{Method, StatusCode};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
-use self::server::{Fate, Server, Thing, binding, binding_of, cluster_wide, grant, grounds, is_list, start};
+use self::server::{Fate, Server, Thing, binding, binding_of, cluster_wide, ended, grant, grounds, is_list, start};
 use super::*;
 use crate::cluster::clock::Clocks;
-use crate::core::grant::{ended, uninstalled};
 
 /// A grant that is overdue, and a binding that no grant explains.
 fn overdue() -> Server {
@@ -99,9 +98,7 @@ async fn case_41_what_resists_is_tried_on_and_does_not_keep_it_from_being_ready(
 
 #[tokio::test(start_paused = true)]
 async fn a_binding_that_is_there_although_its_grant_has_ended_is_told_of_as_overdue() {
-    let mut over = grant("g", -7200..-3600);
-    let status = ended(&serde_json::from_value(over.clone()).unwrap(), uninstalled(), start());
-    over["status"] = serde_json::to_value(status).unwrap();
+    let over = ended(grant("g", -7200..-3600));
     let mut server = Server::with(vec![
         Thing::new("rolebindings", binding(&over)),
         Thing::new("accessgrants", over),
@@ -118,9 +115,7 @@ async fn a_binding_that_is_there_although_its_grant_has_ended_is_told_of_as_over
 #[tokio::test(start_paused = true)]
 async fn an_uninstallation_takes_back_no_end_that_it_has_not_seen() {
     let held = grant("g", -7200..3600);
-    let mut over = held.clone();
-    let status = ended(&serde_json::from_value(held.clone()).unwrap(), uninstalled(), start());
-    over["status"] = serde_json::to_value(status).unwrap();
+    let mut over = ended(held.clone());
     over["metadata"]["resourceVersion"] = "2".into();
     let mut server = Server::with(vec![Thing::new("accessgrants", held)]);
     (server.newer, server.written) = (Some(over), StatusCode::CONFLICT);

@@ -43,71 +43,62 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// The API server keeps what a writer says of when a field was written, up to the end of the year 9999. Not all of that can be read into the type that all times
-/// are read into.
+/// A request that cannot be read as it is: the API server keeps what a writer says of when a field was written, up to the end of the year 9999, and the type
+/// that all times are read into ends sooner.
 async fn what_alice_says_of_when_she_wrote_hides_no_revocation_and_no_deletion(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
-    let by = async |user: &User, arguments: &[&str]| scene.kubectl(user, arguments).await.ok().unwrap();
+    let admin = scene.cluster().admin();
     for (name, is_restarted, end) in [
         ("revoked", false, EndReason::Revoked),
         ("revoked-after-a-restart", true, EndReason::Revoked),
         ("deleted", false, EndReason::RequestDeleted),
     ] {
         let grant = scene.granted(&scene.request(name)).await;
-        let entry = json!({
-            "manager": "x", "operation": "Update", "apiVersion": "curfew.dev/v1alpha1", "time": "9999-12-31T23:59:59Z",
-            "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:role": {"f:name": {}}}},
-        });
-        let patch = json!({"metadata": {"managedFields": [entry]}}).to_string();
-        by(
-            &scene.alice,
-            &["patch", "accessrequest", name, "--type=merge", "--patch", &patch],
-        )
-        .await;
-        let told = [
-            "get",
-            "accessrequest",
-            name,
-            "--show-managed-fields",
-            "--output",
-            "json",
-        ];
-        assert!(
-            by(scene.cluster().admin(), &told)
-                .await
-                .contains("9999-12-31T23:59:59Z")
-        );
+        writes_at_the_end_of_time(&scene, name).await;
         if is_restarted {
             let operator = scene.world.installation.operator().unwrap();
             operator.stop().await.unwrap();
             operator.start().await.unwrap();
         }
+        let (deletes, revokes) = (
+            format!("delete accessrequest {name}"),
+            format!("annotate accessrequest {name} curfew.dev/decision=revoke"),
+        );
         match end {
-            EndReason::Revoked => {
-                by(
-                    &scene.bob,
-                    &["annotate", "accessrequest", name, "curfew.dev/decision=revoke"],
-                )
-                .await
-            }
-            _ => by(scene.cluster().admin(), &["delete", "accessrequest", name]).await,
+            EndReason::Revoked => says(&scene, &scene.bob, &revokes).await,
+            _ => says(&scene, admin, &deletes).await,
         };
         let ended = scene.grant_ended(&grant).await.status.unwrap().end.unwrap();
         assert_eq!(ended.reason, end);
         scene.loses_access().await;
         if end == EndReason::Revoked {
+            let phase = format!("get accessrequest {name} --output jsonpath={{.status.phase}}");
             eventually("the request says so", async || {
-                by(
-                    &scene.alice,
-                    &["get", "accessrequest", name, "--output", "jsonpath={.status.phase}"],
-                )
-                .await
-                    == "Revoked"
+                says(&scene, &scene.alice, &phase).await == "Revoked"
             })
             .await;
-            by(scene.cluster().admin(), &["delete", "accessrequest", name]).await;
+            says(&scene, admin, &deletes).await;
         }
     }
+}
+
+async fn writes_at_the_end_of_time(scene: &Scene, name: &str) {
+    let time = "9999-12-31T23:59:59Z";
+    let entry = json!({
+        "manager": "x", "operation": "Update", "apiVersion": "curfew.dev/v1alpha1", "time": time,
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:role": {"f:name": {}}}},
+    });
+    let patch = json!({"metadata": {"managedFields": [entry]}});
+    let patches = format!("patch accessrequest {name} --type=merge --patch {patch}");
+    says(scene, &scene.alice, &patches).await;
+    let shows = format!("get accessrequest {name} --show-managed-fields --output json");
+    assert!(says(scene, scene.cluster().admin(), &shows).await.contains(time));
+}
+
+/// By kubectl: what the tests' own client can't read either.
+async fn says(scene: &Scene, user: &User, command: &str) -> String {
+    let words: Vec<_> = command.split(' ').collect();
+    scene.kubectl(user, &words).await.ok().unwrap()
 }
 
 async fn case_39_of_two_grants_that_overlap_the_end_of_one_leaves_the_other_alive(scene: Scene) {

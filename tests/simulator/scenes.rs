@@ -50,14 +50,11 @@ pub fn all() -> [Scene; 5] {
         ..well
     };
     let lost = Fate { lost: true, ..well };
-    let late = Fate {
-        there: Duration::from_secs(5),
+    let late_by = |seconds| Fate {
+        there: Duration::from_secs(seconds),
         ..well
     };
-    let very_late = Fate {
-        there: Duration::from_secs(8),
-        ..well
-    };
+    let late = late_by(5);
     let scene = Scene {
         name: "",
         replicas: 1,
@@ -101,7 +98,7 @@ pub fn all() -> [Scene; 5] {
         Scene {
             name: "a request does not say that it ended while a binding is there that was not when its grant ended",
             faults: vec![
-                (LEADER, Verb::Create, Kind::RoleBinding, very_late),
+                (LEADER, Verb::Create, Kind::RoleBinding, late_by(8)),
                 (LEADER, Verb::Get, Kind::AccessGrant, well),
                 (LEADER, Verb::Get, Kind::AccessGrant, late),
                 (LEADER, Verb::Delete, Kind::RoleBinding, late),

@@ -35,3 +35,9 @@ object.?subjects.orValue([]) == oldObject.?subjects.orValue([])
 && object.metadata.?finalizers.orValue([]).all(finalizer, finalizer in oldObject.metadata.?finalizers.orValue([]))
 && object.metadata.?ownerReferences.orValue([]).all(owner, owner in oldObject.metadata.?ownerReferences.orValue([]))
 {{- end }}
+
+{{- /* CEL: no deletion, or one that what is owned follows. Whether it is orphaned where nothing is said is what this is called with. */}}
+{{- define "curfew.takesItsOwnAlong" -}}
+request.operation != 'DELETE' || request.options.?propagationPolicy.orValue(
+request.options.?orphanDependents.orValue({{ . }}) ? 'Orphan' : 'Background') != 'Orphan'
+{{- end }}

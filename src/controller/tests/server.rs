@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::api::AccessGrant;
 use crate::core::binding::desired;
-use crate::core::grant::GrantUid;
+use crate::core::grant::{self, GrantUid};
 
 /// What the operator watches.
 const KINDS: [&str; 10] = [
@@ -134,8 +134,8 @@ impl Server {
         let mut parts = path.rsplit('/');
         let (last, above) = (parts.next().unwrap(), parts.next().unwrap());
         if !is_list(path) {
-            let all = self.newer.iter().chain(self.there(above));
-            let found = all.into_iter().find(|object| object["metadata"]["name"] == last);
+            let mut all = self.newer.iter().chain(self.there(above));
+            let found = all.find(|object| object["metadata"]["name"] == last);
             return found.map_or_else(|| status(StatusCode::NOT_FOUND), response);
         }
         if query.contains("watch=") {
@@ -219,6 +219,13 @@ pub fn grant(name: &str, lasts: Range<i64>) -> Value {
         },
         "status": {"phase": "Active", "bindings": [bound]},
     })
+}
+
+/// The same grant, over.
+pub fn ended(mut over: Value) -> Value {
+    let grant: AccessGrant = serde_json::from_value(over.clone()).unwrap();
+    over["status"] = serde_json::to_value(grant::ended(&grant, grant::uninstalled(), start())).unwrap();
+    over
 }
 
 /// A grant's binding, as it was made.

@@ -87,7 +87,7 @@ struct OldRequest {
 /// What was asked already.
 #[derive(Default)]
 struct Answers {
-    on_request: HashMap<(Number, Option<Number>, u8), OnRequest>,
+    on_request: HashMap<(Number, Option<Number>, bool, u8), OnRequest>,
     on_grant: HashMap<(Number, Number, Option<Binding>, u8), OnGrant>,
     due: HashMap<(Number, u8), Option<Number>>,
     ended: HashMap<(Number, Number, u8), Number>,
@@ -168,11 +168,12 @@ impl Asked {
         seen
     }
 
-    pub fn on_request(&mut self, request: Number, grant: Option<Number>, now: u8) -> OnRequest {
-        if let Some(known) = self.answers.on_request.get(&(request, grant, now)) {
+    pub fn on_request(&mut self, request: Number, grant: Option<Number>, left_behind: bool, now: u8) -> OnRequest {
+        if let Some(known) = self.answers.on_request.get(&(request, grant, left_behind, now)) {
             return *known;
         }
-        let seen = self.about_request(request, grant);
+        let mut seen = self.about_request(request, grant);
+        seen.left_behind = left_behind;
         let answer = match request::decide(&seen, moment(now)) {
             request::Plan::Rest => OnRequest::Nothing,
             request::Plan::Publish { status, wake: _ } if seen.request.status.as_ref() == Some(&*status) => {
@@ -191,7 +192,9 @@ impl Asked {
                 OnRequest::Grant(self.specs.keep(spec, written))
             }
         };
-        self.answers.on_request.insert((request, grant, now), answer);
+        self.answers
+            .on_request
+            .insert((request, grant, left_behind, now), answer);
         answer
     }
 
@@ -234,7 +237,7 @@ impl Asked {
     /// A request like this one to whoever sees it when it isn't the newest any more. Nothing can be written over it; all that matters of it is whether a
     /// grant would be created by it, and whether one would be bound or ended.
     pub fn old_request(&mut self, request: Number) -> Number {
-        let creates = self.on_request(request, None, 0);
+        let creates = self.on_request(request, None, false, 0);
         let seen = self.request(request);
         let status = seen.status.clone().unwrap_or_default();
         let like = OldRequest {

@@ -26,8 +26,9 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Of a binding that is gone nothing matters any more.
-    fn forget_gone(&mut self) {
+    /// If it is this binding, it is gone, and nothing of it matters any more.
+    fn delete(&mut self, binding: Binding) {
+        self.binding = self.binding.filter(|stored| *stored != binding);
         self.late &= self.binding.is_some();
         self.missed &= self.binding.is_some();
     }
@@ -380,7 +381,7 @@ impl Turn<'_> {
         let Replica { request, grant, .. } = self.me;
         let now = self.before.now;
         let status = self.asked.request(request.it).status.clone().unwrap_or_default();
-        let mut plan = self.asked.on_request(request.it, grant.it, now);
+        let mut plan = self.asked.on_request(request.it, grant.it, false, now);
         if let (OnRequest::Write(next), Some(_)) = (plan, &status.seal) {
             // A sealed request only tells how its grant is doing; what would end it is read afresh, and whether a binding is left then.
             let phase = self.asked.request(next).status.as_ref().and_then(|status| status.phase);
@@ -388,10 +389,7 @@ impl Turn<'_> {
                 let Stored { grant, binding, .. } = self.before.stored;
                 let is_over = grant.is_none_or(|grant| has_ended(self.asked.grant(grant)));
                 let is_left = is_over && binding.is_some() && self.scene.flaw != Flaw::EndsWithItsGrant;
-                plan = match is_left {
-                    true => OnRequest::Nothing,
-                    false => self.asked.on_request(request.it, grant, now),
-                };
+                plan = self.asked.on_request(request.it, grant, is_left, now);
             }
         }
         match plan {
@@ -520,8 +518,7 @@ impl Turn<'_> {
             Hands::Deleting { grant, binding, why } => self.delete(&mut state, grant, binding, why, how),
             Hands::Sweeping { binding } => {
                 if how != Call::Refused {
-                    state.stored.binding = state.stored.binding.filter(|stored| *stored != binding);
-                    state.stored.forget_gone();
+                    state.stored.delete(binding);
                 }
             }
         }
@@ -543,7 +540,7 @@ impl Turn<'_> {
             }
         };
         if how == Call::Answered
-            && let OnRequest::Write(next) = self.asked.on_request(request.it, Some(grant), now)
+            && let OnRequest::Write(next) = self.asked.on_request(request.it, Some(grant), false, now)
             && let Some(hands) = self.writing_request(request, next)
         {
             state.replicas[self.which].hands = hands;
@@ -592,8 +589,7 @@ impl Turn<'_> {
     /// By its uid. Only when it is known to be gone the end is said.
     fn delete(&mut self, state: &mut State, grant: Seen<Number>, binding: Binding, why: Number, how: Call) {
         if how != Call::Refused {
-            state.stored.binding = state.stored.binding.filter(|stored| *stored != binding);
-            state.stored.forget_gone();
+            state.stored.delete(binding);
         }
         let next = match how {
             Call::Answered => self.asked.ended(grant.it, why, state.now),

@@ -30,13 +30,13 @@ fn found_with(flaw: Flaw) -> String {
 #[test]
 fn whoever_speaks_when_and_whoever_is_behind_access_is_as_approved_and_ends() {
     let found = all_of(1, 2, 0);
-    assert!(found.states > 130_000 && found.transitions > 490_000, "{found:?}");
+    assert!(found.states > 170_000 && found.transitions > 680_000, "{found:?}");
 }
 
 #[test]
 fn whatever_call_fails_access_is_as_approved_and_ends() {
     let found = all_of(1, 1, 1);
-    assert!(found.states > 33_000, "{found:?}");
+    assert!(found.states > 40_000, "{found:?}");
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn where_two_must_approve_access_is_as_approved_and_ends() {
 }
 
 #[test]
-#[ignore = "more than a million states, some minutes: cargo test --lib explore -- --ignored --nocapture"]
+#[ignore = "more than a million states, half a minute: cargo test --lib explore -- --ignored --nocapture"]
 fn whoever_speaks_when_and_whatever_call_fails_access_is_as_approved_and_ends() {
     all_of(1, 2, 1);
 }
