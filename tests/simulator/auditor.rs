@@ -18,7 +18,7 @@ use crate::apiserver::{Change, Key, Kind, Object, Who};
 
 /// From what a replica read to what it did about it: the time limit of a call, and a bit.
 const UNDER_WAY: TimeDelta = TimeDelta::seconds(12);
-/// From what a replica read to what it wrote, when no call was late: what was made meanwhile it couldn't know.
+/// From what a replica read to what it then sent: what was made since it couldn't know.
 const ON_ITS_WAY: TimeDelta = TimeDelta::milliseconds(100);
 /// A replica that nothing hinders has ended what is due after so long.
 const PROMPT: TimeDelta = TimeDelta::seconds(2);
@@ -157,8 +157,8 @@ impl Auditor {
         self.planted.push((request.to_owned(), word));
     }
 
-    /// Something was stored. What must hold is looked at where it happened: of everything, [`Self::holds_of_all`].
-    pub fn changed(&mut self, who: Who, change: &Change, now: DateTime<Utc>) {
+    /// Something was stored, by a call that was under way for so long. What must hold is looked at where it happened: of everything, [`Self::holds_of_all`].
+    pub fn changed(&mut self, who: Who, change: &Change, under_way: TimeDelta, now: DateTime<Utc>) {
         let kind = change.key.kind;
         if !kind.is_binding() && !matches!(kind, Kind::AccessRequest | Kind::AccessGrant | Kind::AccessPolicy) {
             return;
@@ -173,7 +173,8 @@ impl Auditor {
             _ => store(&mut self.world.policies, change, typed),
         }
         let mut after = self.part(request.as_deref(), change);
-        after.bindings.retain(|found| !self.was_not_there_yet(who, found, now));
+        let read = now - under_way - ON_ITS_WAY;
+        after.bindings.retain(|found| !self.was_not_there_yet(who, found, read));
         self.seen.count(&before, &after);
         let mut wrong = violated(&after, LONG);
         wrong.extend(violated_by(&before, &after));
@@ -194,10 +195,10 @@ impl Auditor {
         self.late(now);
     }
 
-    /// Whether a replica that says something now can't have seen this binding: another's call has made it since.
-    fn was_not_there_yet(&self, who: Who, binding: &RoleBinding, now: DateTime<Utc>) -> bool {
+    /// Whether a replica can't have read of this binding, then or before: another's call has made it since.
+    fn was_not_there_yet(&self, who: Who, binding: &RoleBinding, read: DateTime<Utc>) -> bool {
         let made = binding.metadata.uid.as_ref().and_then(|uid| self.made.get(uid));
-        made.is_some_and(|(by, at)| *by != who && now - *at < ON_ITS_WAY)
+        made.is_some_and(|(by, at)| *by != who && *at > read)
     }
 
     /// Until when a binding bore all of Curfew's marks, whoever wrote them.

@@ -27,6 +27,8 @@ const TICK: Duration = Duration::from_millis(250);
 const UNINSTALLER: usize = 9;
 /// All that was asked for has ended so long after the storm: no access and no waiting is longer.
 const LONGEST: Duration = Duration::from_secs(8 * 60);
+/// No call that was sent in the storm takes effect so long after it.
+const UNDER_WAY: Duration = Duration::from_secs(15);
 
 /// What came of a schedule.
 pub struct Outcome {
@@ -234,7 +236,6 @@ impl Schedule<'_> {
         self.people.restores_guards();
         self.people.lets_go();
         self.uninstaller.kill();
-        self.people.frees_lease();
         for replica in &self.replicas {
             replica.set_clock(TimeDelta::zero());
         }
@@ -242,7 +243,10 @@ impl Schedule<'_> {
             .state()
             .auditor
             .unsettles(self.server.now() + delta(Duration::from_secs(75)));
-        self.passes(Duration::from_secs(90)).await?;
+        // What an uninstallation had sent when it was killed may yet take the Lease.
+        self.passes(UNDER_WAY).await?;
+        self.people.frees_lease();
+        self.passes(Duration::from_secs(90) - UNDER_WAY).await?;
         let not_ready = self.replicas.iter().find(|replica| !replica.is_ready());
         match not_ready {
             Some(replica) => Err(format!("replica {} isn't ready although all is well", replica.number)),

@@ -186,9 +186,9 @@ impl Surroundings for Weather {
         self.guards.admit(store, call)
     }
 
-    fn changed(&self, who: Who, change: &Change, now: DateTime<Utc>) {
+    fn changed(&self, who: Who, change: &Change, under_way: Duration, now: DateTime<Utc>) {
         let state = &mut *self.state();
-        state.auditor.changed(who, change, now);
+        state.auditor.changed(who, change, delta(under_way), now);
         // The names of events are made of the machine's time.
         if change.key.kind != Kind::Event {
             let Change {

@@ -1,6 +1,7 @@
 //! The API server's HTTP: from a request to a call, from what came of it to an answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{Method, Request, Response, StatusCode, header};
 use futures::FutureExt;
@@ -64,7 +65,7 @@ impl Server {
         match asked(who, &parts.method, &parts.uri, &body) {
             Err(refused) => Ok(self.answer(Err(refused))),
             Ok(Asked::Call(call) | Asked::Many { call, .. }) if !self.serves(call.key.kind) => {
-                self.pass(call, move |_| Err(unknown(parts.uri.path()))).await
+                self.pass(call, move |_, _| Err(unknown(parts.uri.path()))).await
             }
             Ok(Asked::Known(known)) => {
                 let call = Call {
@@ -73,12 +74,12 @@ impl Server {
                     key: Key::new(Kind::Event, "", ""),
                     dry_run: true,
                 };
-                self.pass(call, move |_| Ok(known.to_string())).await
+                self.pass(call, move |_, _| Ok(known.to_string())).await
             }
             Ok(Asked::Call(call)) => {
                 let about = call.clone();
-                self.pass(call, move |server| {
-                    let done = server.carry_out(&about, body)?;
+                self.pass(call, move |server, under_way| {
+                    let done = server.carry_out(&about, under_way, body)?;
                     Ok(if only_metadata {
                         metadata_of(&done).to_string()
                     } else {
@@ -94,7 +95,7 @@ impl Server {
                 seconds: _,
             }) => {
                 let key = call.key.clone();
-                self.pass(call, move |server| Ok(server.list(&key, &selector))).await
+                self.pass(call, move |server, _| Ok(server.list(&key, &selector))).await
             }
             Ok(Asked::Many {
                 call,
@@ -109,7 +110,7 @@ impl Server {
     async fn pass(
         self: Arc<Self>,
         call: Call,
-        effect: impl FnOnce(&Self) -> Result<String, Refusal> + Send + 'static,
+        effect: impl FnOnce(&Self, Duration) -> Result<String, Refusal> + Send + 'static,
     ) -> Result<Answer, BoxError> {
         let Fate {
             there,
@@ -125,7 +126,7 @@ impl Server {
             tokio::time::sleep(there).await;
             let done = match refused {
                 Some(code) => Err(busy(code)),
-                None => effect(&server),
+                None => effect(&server, there),
             };
             server
                 .around

@@ -82,8 +82,8 @@ pub trait Surroundings: Send + Sync {
     fn telling(&self, who: Who, about: Kind) -> Telling;
     /// Whether admission lets an object be written.
     fn admits(&self, store: &Store, call: &Call, object: &Value) -> Result<(), Refusal>;
-    /// Something was stored.
-    fn changed(&self, who: Who, change: &Change, now: DateTime<Utc>);
+    /// Something was stored, by a call that was under way for so long before it took effect.
+    fn changed(&self, who: Who, change: &Change, under_way: Duration, now: DateTime<Utc>);
     /// A call was answered, or wasn't.
     fn answered(&self, call: &Call, code: u16);
 }
@@ -162,6 +162,10 @@ impl Server {
 
     /// Does something to what is stored, and tells of what has changed.
     pub fn act<T>(&self, who: Who, act: impl FnOnce(&mut Store, DateTime<Utc>) -> T) -> T {
+        self.act_late(who, Duration::ZERO, act)
+    }
+
+    fn act_late<T>(&self, who: Who, under_way: Duration, act: impl FnOnce(&mut Store, DateTime<Utc>) -> T) -> T {
         let now = self.now();
         let mut store = self.store();
         let before = store.version();
@@ -169,7 +173,7 @@ impl Server {
         let changes = store.since(before).to_vec();
         drop(store);
         for change in &changes {
-            self.around.changed(who, change, now);
+            self.around.changed(who, change, under_way, now);
         }
         let mut kinds: Vec<Kind> = changes.iter().map(|change| change.key.kind).collect();
         kinds.dedup();
@@ -216,8 +220,8 @@ impl Server {
         }
     }
 
-    /// Carries out one call that writes or reads an object.
-    fn carry_out(&self, call: &Call, body: Value) -> Result<Object, Refusal> {
+    /// Carries out one call that writes or reads an object, when it has been under way for so long.
+    fn carry_out(&self, call: &Call, under_way: Duration, body: Value) -> Result<Object, Refusal> {
         let key = &call.key;
         if call.verb == Verb::Create {
             let admitted = self.around.admits(&self.store(), call, &body);
@@ -226,7 +230,7 @@ impl Server {
                 return Ok(Object::new(body));
             }
         }
-        self.act(call.who, |store, now| match call.verb {
+        self.act_late(call.who, under_way, |store, now| match call.verb {
             Verb::Get => store.find(key),
             Verb::Create => store.create(key, body, now),
             Verb::Replace => store.replace(key, body),
