@@ -11,11 +11,9 @@ use axum::http::HeaderValue;
 use axum::http::header::USER_AGENT;
 use clap::{Parser, Subcommand, ValueEnum};
 use curfew::cluster::brakes::{Brakes, Puller};
-use curfew::cluster::call::answered;
 use curfew::cluster::clock::{Clock, Clocks};
+use curfew::cluster::connection::{bounded, client};
 use curfew::cluster::lease::Leadership;
-use curfew::cluster::legible::Legible;
-use curfew::cluster::watching::LONGEST_SILENCE;
 use curfew::controller::uninstall::nothing_left;
 use curfew::controller::{self, Parts};
 use curfew::core::facts::{Brake, Home};
@@ -174,11 +172,7 @@ async fn run(options: Options) -> Result<(), Failure> {
     };
     let brakes = Arc::new(Brakes::default());
     let clocks = Clocks::new(Clock::system(), Arc::clone(&brakes));
-    let client = ClientBuilder::try_from(config)?
-        .with_layer(&clocks)
-        .with_layer(&answered())
-        .with_layer(&Legible)
-        .build();
+    let client = client(ClientBuilder::try_from(config)?, &clocks);
     let leadership = Arc::new(match options.command {
         None => Leadership::new(identity),
         Some(Command::Uninstall { timeout: _ }) => Leadership::uninstalling(&identity),
@@ -263,20 +257,16 @@ fn told_to_end() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
     })
 }
 
-/// Where the API server is. Failed calls are not repeated underneath: when to try again is the controllers' matter.
+/// Where the API server is.
 async fn connection(options: &Options) -> Result<Config, Failure> {
     let choice = KubeConfigOptions {
         context: options.context.clone(),
         ..KubeConfigOptions::default()
     };
-    let mut config = match (&options.kubeconfig, &options.context) {
+    let config = match (&options.kubeconfig, &options.context) {
         (Some(file), _) => Config::from_custom_kubeconfig(Kubeconfig::read_from(file)?, &choice).await?,
         (None, Some(_)) => Config::from_kubeconfig(&choice).await?,
         (None, None) => Config::infer().await?,
     };
-    config.default_retry = false;
-    // A connection on which nothing comes any more is closed, whatever waits for it.
-    config.read_timeout = Some(LONGEST_SILENCE);
-    config.reset_reader_on_write = true;
-    Ok(config)
+    Ok(bounded(config))
 }

@@ -35,8 +35,6 @@ const SHOWN_LATE: Duration = Duration::from_secs(1);
 pub const AGAIN: chrono::Duration = chrono::Duration::seconds(10);
 /// So long no anchor is trusted after one that kube-controller-manager didn't take away.
 const DISTRUST: chrono::Duration = chrono::Duration::minutes(10);
-/// An API server's answer is quoted up to so many characters.
-const QUOTED: usize = 300;
 
 /// Why no anchor can be had, in one phrase.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -329,7 +327,7 @@ where
 }
 
 fn refusal(error: &CallError) -> NoAnchor {
-    NoAnchor(error.to_string().chars().take(QUOTED).collect())
+    NoAnchor(error.quoted())
 }
 
 #[cfg(test)]

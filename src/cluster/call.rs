@@ -5,17 +5,13 @@ use std::time::Duration;
 
 use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
 use kube::core::Status;
-use tower::timeout::TimeoutLayer;
 
 /// How long one call may take. The client itself, made as ours is, retries nothing.
 pub const LIMIT: Duration = Duration::from_secs(10);
-/// How long it may take until an answer begins. Whoever opens a watch, or lists for one, has no limit but this.
-const ANSWERED: Duration = Duration::from_secs(12);
-
-/// What bounds how long a client waits for answers to begin: on a connection that died unnoticed none ever would.
-pub fn answered() -> TimeoutLayer {
-    TimeoutLayer::new(ANSWERED)
-}
+/// An API server's answer is quoted up to so many characters.
+const QUOTED: usize = 300;
+/// So long the API server works on a call at most: a little over its 34 s.
+pub const AT_LAST: Duration = Duration::from_secs(36);
 
 /// A call that failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -95,6 +91,11 @@ impl CallError {
             .is_none_or(|status| matches!(status.code, 409 | 429 | 502..=504))
     }
 
+    /// What the API server said, for people; whoever wrote it, it isn't long.
+    pub fn quoted(&self) -> String {
+        self.to_string().chars().take(QUOTED).collect()
+    }
+
     /// For metrics: one of a few words.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -142,6 +143,23 @@ pub async fn call_within<T>(
     }
 }
 
+/// Makes one call, within [`LIMIT`], and doesn't call it back then: the API server carries out what nobody waits for any more only as far as it has come, and
+/// somebody's webhook that never answers it waits for as long as for an answer here. What it does later is seen by the next call.
+///
+/// # Errors
+/// As [`call`].
+pub async fn call_for_good<T: Send + 'static>(
+    what: &'static str,
+    future: impl Future<Output = kube::Result<T>> + Send + 'static,
+) -> Result<T, CallError> {
+    let called = tokio::spawn(call_within(AT_LAST, what, future));
+    match tokio::time::timeout(LIMIT, called).await {
+        Ok(Ok(answered)) => answered,
+        // It never panics, and is cancelled only with all else.
+        Ok(Err(_)) | Err(_) => Err(CallError::TimedOut { what, limit: LIMIT }),
+    }
+}
+
 /// Makes one read, for which "there is none" is an answer.
 ///
 /// # Errors
@@ -183,26 +201,27 @@ pub fn only_this(uid: Option<String>, version: Option<String>) -> DeleteParams {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::{Request, Response};
-    use futures::StreamExt;
-    use k8s_openapi::api::core::v1::Namespace;
-    use kube::Api;
-    use kube::client::{Body, ClientBuilder};
-    use kube::runtime::watcher;
-    use tokio::time::Instant;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use tokio::time::{Instant, sleep};
 
     use super::*;
 
+    /// Somebody's webhook that is never answered and may be passed over takes as long as a call may, and then the API server does what it was told.
     #[tokio::test(start_paused = true)]
-    async fn a_watch_that_is_opened_on_a_dead_connection_is_opened_again() {
-        let dead =
-            tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, tower::BoxError>>());
-        let client = ClientBuilder::new(dead, "default").with_layer(&answered()).build();
-        let begun = Instant::now();
-        let mut events = watcher(Api::<Namespace>::all(client), watcher::Config::default()).boxed();
-        for times in 1..3 {
-            while let Some(Ok(_)) = events.next().await {}
-            assert_eq!(begun.elapsed().as_secs(), times * ANSWERED.as_secs());
-        }
+    async fn what_is_called_for_good_is_done_although_nobody_waits_for_it_any_more() {
+        let (begun, done) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+        let told = Arc::clone(&done);
+        let late = async move {
+            sleep(Duration::from_secs(34)).await;
+            told.store(begun.elapsed().as_secs(), Ordering::SeqCst);
+            Ok(())
+        };
+        let answered = call_for_good("deleting", late).await;
+        assert!(matches!(answered, Err(CallError::TimedOut { .. })), "{answered:?}");
+        assert_eq!(begun.elapsed(), LIMIT);
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(done.load(Ordering::SeqCst), 34);
     }
 }

@@ -7,6 +7,7 @@ pub mod bindings;
 pub mod brakes;
 pub mod call;
 pub mod clock;
+pub mod connection;
 pub mod guards;
 pub mod lease;
 pub mod legible;

@@ -10,11 +10,11 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::call::{CallError, call, find, only_this};
+use super::call::{CallError, call_for_good, find, only_this};
 use crate::api::BoundBinding;
 
 /// A RoleBinding or a ClusterRoleBinding.
-trait Binding: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned {}
+trait Binding: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static {}
 
 impl Binding for RoleBinding {}
 impl Binding for ClusterRoleBinding {}
@@ -43,12 +43,9 @@ pub async fn revoke(client: &Client, binding: &BoundBinding) -> Result<Revoked, 
 }
 
 async fn delete<K: Binding>(bindings: Api<K>, name: &str, uid: &str) -> Result<Revoked, CallError> {
-    match call(
-        "deleting the binding",
-        bindings.delete(name, &only_this(Some(uid.to_owned()), None)),
-    )
-    .await
-    {
+    let (there, its_name, only_this) = (bindings.clone(), name.to_owned(), only_this(Some(uid.to_owned()), None));
+    let deleting = async move { there.delete(&its_name, &only_this).await };
+    match call_for_good("deleting the binding", deleting).await {
         Ok(answer) => match answer.left() {
             None => Ok(Revoked::Gone),
             Some(lingering) if is_this(&lingering, uid) => release(&bindings, name, lingering).await,
@@ -81,12 +78,12 @@ async fn release<K: Binding>(bindings: &Api<K>, name: &str, lingering: K) -> Res
         return Ok(Revoked::Gone);
     }
     let without = json!({ "metadata": { "uid": metadata.uid, "resourceVersion": metadata.resource_version, "finalizers": null } });
-    match call(
-        "taking finalizers off the binding",
-        bindings.patch(name, &PatchParams::default(), &Patch::Merge(without)),
-    )
-    .await
-    {
+    let (there, its_name) = (bindings.clone(), name.to_owned());
+    let releasing = async move {
+        let without = Patch::Merge(without);
+        there.patch(&its_name, &PatchParams::default(), &without).await
+    };
+    match call_for_good("taking finalizers off the binding", releasing).await {
         Ok(_) => Ok(Revoked::Gone),
         Err(error) if error.is_not_found() => Ok(Revoked::Gone),
         Err(error) if error.is_conflict() => Ok(Revoked::Lingers),

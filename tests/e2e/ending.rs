@@ -34,7 +34,7 @@ pub fn cases() -> Vec<Case> {
             rights_that_were_taken_from_the_operator_hold_up_no_end,
             with_the_definition_of_grants_deleted_no_access_is_left,
             with_the_definition_of_requests_deleted_no_access_is_left;
-        Lent [OperatorProcess]: what_alice_says_of_when_she_wrote_hides_no_revocation_and_no_deletion;
+        Lent [OperatorProcess]: what_alice_says_of_what_she_wrote_hides_no_revocation_and_no_deletion;
         Lent [OperatorProcess, AuditLog]:
             case_41_stopped_across_a_deadline_everything_overdue_is_gone_before_it_says_that_it_is_ready,
             case_43_killed_in_mid_grant_the_deadline_is_the_same_and_nothing_is_granted_again;
@@ -43,9 +43,9 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// A request that cannot be read as it is: the API server keeps what a writer says of when a field was written, up to the end of the year 9999, and the type
-/// that all times are read into ends sooner.
-async fn what_alice_says_of_when_she_wrote_hides_no_revocation_and_no_deletion(scene: Scene) {
+/// A request that cannot be read as it is: the API server keeps what a writer says of who wrote which field and when, up to the end of the year 9999 and however
+/// many fields within fields.
+async fn what_alice_says_of_what_she_wrote_hides_no_revocation_and_no_deletion(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let admin = scene.cluster().admin();
     for (name, is_restarted, end) in [
@@ -54,7 +54,7 @@ async fn what_alice_says_of_when_she_wrote_hides_no_revocation_and_no_deletion(s
         ("deleted", false, EndReason::RequestDeleted),
     ] {
         let grant = scene.granted(&scene.request(name)).await;
-        writes_at_the_end_of_time(&scene, name).await;
+        writes_what_cannot_be_read(&scene, name).await;
         if is_restarted {
             let operator = scene.world.installation.operator().unwrap();
             operator.stop().await.unwrap();
@@ -82,17 +82,22 @@ async fn what_alice_says_of_when_she_wrote_hides_no_revocation_and_no_deletion(s
     }
 }
 
-async fn writes_at_the_end_of_time(scene: &Scene, name: &str) {
+async fn writes_what_cannot_be_read(scene: &Scene, name: &str) {
     let time = "9999-12-31T23:59:59Z";
+    let deep = (0..200).fold(json!({}), |within, _| json!({"f:deeper": within}));
     let entry = json!({
         "manager": "x", "operation": "Update", "apiVersion": "curfew.dev/v1alpha1", "time": time,
-        "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:role": {"f:name": {}}}},
+        "fieldsType": "FieldsV1", "fieldsV1": deep,
     });
     let patch = json!({"metadata": {"managedFields": [entry]}});
     let patches = format!("patch accessrequest {name} --type=merge --patch {patch}");
     says(scene, &scene.alice, &patches).await;
     let shows = format!("get accessrequest {name} --show-managed-fields --output json");
-    assert!(says(scene, scene.cluster().admin(), &shows).await.contains(time));
+    let shown = says(scene, scene.cluster().admin(), &shows).await;
+    assert!(
+        shown.contains(time) && shown.matches("f:deeper").count() == 200,
+        "{shown}"
+    );
 }
 
 /// By kubectl: what the tests' own client can't read either.

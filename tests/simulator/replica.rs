@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use curfew::cluster::brakes::Brakes;
-use curfew::cluster::call::answered;
 use curfew::cluster::clock::{Clock, Clocks};
+use curfew::cluster::connection::client;
 use curfew::cluster::lease::Leadership;
 use curfew::controller::uninstall::nothing_left;
 use curfew::controller::{self, Parts};
@@ -81,10 +81,7 @@ impl Replica {
         let leadership = Arc::new(leadership);
         let health = Arc::new(Health::new(Arc::clone(&brakes)));
         let parts = Parts {
-            client: ClientBuilder::new(self.server.connection(self.who()), HOME)
-                .with_layer(&clocks)
-                .with_layer(&answered())
-                .build(),
+            client: client(ClientBuilder::new(self.server.connection(self.who()), HOME), &clocks),
             clock: clocks.corrected(),
             home: Home {
                 namespace: HOME.to_owned(),
