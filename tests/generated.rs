@@ -51,18 +51,18 @@ fn the_reference_of_conditions_is_the_catalogue() {
     is_committed(path, &text);
 }
 
-/// What the operator compares the API server's guards with.
-#[test]
-fn the_guards_that_the_operator_knows_are_those_of_the_chart() {
+/// What the chart makes of these options: all objects, hooks too.
+fn rendered(options: &[&str]) -> Vec<Value> {
     let (release, namespace) = RELEASE;
-    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/curfew");
     let rendered = Command::new(curfew_testbed::helm().unwrap())
         .args(["template", release, "--namespace", namespace])
         .args([
             "--api-versions",
             "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy",
         ])
-        .arg(chart)
+        .args(options)
+        .arg("charts/curfew")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
     assert!(
@@ -70,10 +70,53 @@ fn the_guards_that_the_operator_knows_are_those_of_the_chart() {
         "{}",
         String::from_utf8_lossy(&rendered.stderr)
     );
-    let objects: Vec<Value> = serde_saphyr::from_multiple(&String::from_utf8(rendered.stdout).unwrap()).unwrap();
-    let mut guards: Vec<Value> = objects
+    serde_saphyr::from_multiple(&String::from_utf8(rendered.stdout).unwrap()).unwrap()
+}
+
+fn is_guard(object: &Value) -> bool {
+    object["apiVersion"] == "admissionregistration.k8s.io/v1"
+}
+
+/// So that whoever changes rights, probes or the hook sees what comes of it, with every option too. Without it the tests see little of that: they run the
+/// operator as a process, and the hook's arguments alone.
+#[test]
+fn what_the_chart_installs_besides_its_guards_is_what_was_looked_at() {
+    let values = [
+        "--values",
+        "tests/chart/values.yaml",
+        "--set",
+        "endAccessOnUninstall=true",
+    ];
+    for (name, options) in [("default", &values[..0]), ("every-option", &values)] {
+        let mut text =
+            "# Generated from charts/curfew; to change it: CURFEW_GENERATE=1 cargo test --test generated\n".to_owned();
+        for object in rendered(options).iter().filter(|object| !is_guard(object)) {
+            text.push_str("---\n");
+            text.push_str(&serde_saphyr::to_string(object).unwrap());
+        }
+        is_committed(&format!("tests/chart/{name}.yaml"), &text);
+    }
+}
+
+#[test]
+fn every_option_of_the_chart_is_tried() {
+    let read = |path: &str| -> Value {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+        serde_saphyr::from_str(&text).unwrap()
+    };
+    let (shipped, tried) = (read("charts/curfew/values.yaml"), read("tests/chart/values.yaml"));
+    for (option, usual) in shipped.as_object().unwrap() {
+        assert!(tried[option] != *usual && !tried[option].is_null(), "{option}");
+    }
+}
+
+/// What the operator compares the API server's guards with.
+#[test]
+fn the_guards_that_the_operator_knows_are_those_of_the_chart() {
+    let (release, namespace) = RELEASE;
+    let mut guards: Vec<Value> = rendered(&[])
         .into_iter()
-        .filter(|object| object["apiVersion"] == "admissionregistration.k8s.io/v1")
+        .filter(is_guard)
         .map(|object| json!({"kind": object["kind"], "name": object["metadata"]["name"], "spec": object["spec"]}))
         .collect();
     guards.sort_by_key(|guard| guard["name"].to_string() + &guard["kind"].to_string());

@@ -90,6 +90,7 @@ pub const CATALOGUE: &[Entry] = &[
     entry("AccessRequest", "Granted", false, &["NotStarted"], "it is approved, and begins later"),
     entry("AccessRequest", "Granted", false, &["ClockSkew"], "the operator's clock and the API server's are too far apart; nothing is granted until they aren't"),
     entry("AccessRequest", "Granted", false, &["NoAnchor"], "it is approved, and waits: the policy requires a dead man's switch, and none can be had"),
+    entry("AccessRequest", "Granted", false, &["GrantRefused"], "it is approved, and waits: the API server, or somebody's admission in it, doesn't let the operator create the AccessGrant; the message has its answer"),
     entry("AccessRequest", "Granted", false, &["TooManyActive"], "it is approved, and waits: its requester has as many accesses as the policy gives at a time"),
     entry("AccessRequest", "Granted", false, &["Uninstalling"], "it is approved, and Curfew is being uninstalled"),
     entry("AccessRequest", "Granted", false, &["GuardsUnknown", "GuardMissing", "GuardChanged", "GuardOvertaken", "GuardNotInForce"], "it is approved, and nothing is granted at present: a guard isn't as it must be, or it isn't known yet"),

@@ -2,6 +2,8 @@
 //!
 //! The admission policies in the chart name the same strings; the tests install both and would notice a difference.
 
+/// The names of all of Curfew's own annotations and labels begin so.
+pub const DOMAIN: &str = "curfew.dev/";
 /// Annotation by which an approver decides: `approve`, `approve:CODE`, `deny`, `revoke` or `review`. The API server turns it into a record.
 pub const DECISION: &str = "curfew.dev/decision";
 /// Annotation that may accompany [`DECISION`]: the approver's comment.

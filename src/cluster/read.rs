@@ -1,18 +1,42 @@
 //! Reads the few objects of other people that a decision needs, as the core's facts. Always from the API server, never from a cache.
 
+use std::fmt::Debug;
+
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ListParams, PostParams};
 use kube::core::ObjectMeta;
-use kube::{Api, Client, CustomResourceExt};
+use kube::{Api, Client, CustomResourceExt, Resource};
+use serde::de::DeserializeOwned;
 
 use super::call::{CallError, call, find};
 use super::together::Together;
 use crate::api::{AccessGrant, AccessPolicy, RoleKind, RoleReference, marks};
 use crate::core::facts::{NamespaceFacts, RoleFacts};
 use crate::core::limits::requester_digest;
+
+/// All objects of a kind of Curfew's own, in all namespaces. `None` when the kind isn't served any more because its definition is gone: then there are none, and no
+/// more can come.
+///
+/// # Errors
+/// When the read failed, or the kind isn't served although its definition is there.
+pub async fn all_defined<K>(client: &Client, what: &'static str) -> Result<Option<Vec<K>>, CallError>
+where
+    K: CustomResourceExt + Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let refused = match call(what, Api::<K>::all(client.clone()).list(&ListParams::default())).await {
+        Ok(all) => return Ok(Some(all.items)),
+        Err(error) if error.is_not_found() => error,
+        Err(error) => return Err(error),
+    };
+    let definitions = Api::<CustomResourceDefinition>::all(client.clone());
+    match find("reading a definition", definitions.get_metadata(K::crd_name())).await? {
+        None => Ok(None),
+        Some(_) => Err(refused),
+    }
+}
 
 /// Reads for many who need the same at the same time; each call begins after all who share it have asked.
 pub struct Reads {
@@ -113,18 +137,8 @@ impl Reads {
     /// # Errors
     /// When the read failed, or the kind isn't served although its definition is there.
     pub async fn grants(&self) -> Result<Vec<AccessGrant>, CallError> {
-        let grants = Api::<AccessGrant>::all(self.client.clone());
-        let refused = match call("listing AccessGrants", grants.list(&ListParams::default())).await {
-            Ok(all) => return Ok(all.items),
-            Err(error) if error.is_not_found() => error,
-            Err(error) => return Err(error),
-        };
-        let definitions = Api::<CustomResourceDefinition>::all(self.client.clone());
-        let name = AccessGrant::crd_name();
-        match find("reading a definition", definitions.get_metadata(name)).await? {
-            None => Ok(vec![]),
-            Some(_) => Err(refused),
-        }
+        let all = all_defined(&self.client, "listing AccessGrants").await?;
+        Ok(all.unwrap_or_default())
     }
 
     /// The grants of one requester.

@@ -18,9 +18,12 @@ const LONGEST: Duration = Duration::from_secs(3);
 /// A watch that broke again sooner than this was no success.
 const SUCCESS: Duration = Duration::from_secs(10);
 
+/// So many objects come in one answer to a list: whoever made them may have made each as large as they may be.
+const PAGE: u32 = 100;
+
 /// A watch over all objects of a kind.
 pub fn all() -> watcher::Config {
-    watcher::Config::default().timeout(ENDS)
+    watcher::Config::default().timeout(ENDS).page_size(PAGE)
 }
 
 /// Doubles from a tenth of a second to three seconds, and begins anew after a watch that lasted.

@@ -62,6 +62,17 @@ pub fn hung(spec: AccessGrantSpec, wanted: DeadMansSwitch, context: &Context) ->
     }
 }
 
+/// Why nothing can be granted when the API server doesn't let the grant be created.
+pub fn refused(error: &CallError) -> Brake {
+    Brake {
+        reason: "GrantRefused",
+        message: format!(
+            "the API server refuses the AccessGrant ({}); ask the cluster's admins",
+            error.quoted()
+        ),
+    }
+}
+
 /// Creates the grant. If it is there already, an operator stopped before it could seal: then that one counts, with its own creation time and terms.
 pub async fn create(context: &Context, spec: AccessGrantSpec) -> Result<AccessGrant, CallError> {
     let grants = Api::<AccessGrant>::all(context.client.clone());

@@ -26,6 +26,7 @@ use crate::core::grant::{
     has_ended, retry_after, to_end, uninstalled,
 };
 use crate::core::review;
+use crate::observe::metrics::Stuck;
 
 /// What was there so long ago the watches have shown: one that tells nothing is taken for dead before that, and opened again.
 const SHOWN_BY: chrono::Duration = chrono::Duration::seconds(90);
@@ -44,7 +45,7 @@ pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result
         .unreviewed(&grant.name_any(), review::outstanding(&grant));
     if has_ended(&grant) {
         // Another replica may have ended what this one couldn't.
-        context.metrics.overdue(&grant.name_any(), 0);
+        context.tells_overdue(Stuck::grant(&grant), 0);
         if let Some(until) = doubtful(&grant) {
             context.known.anchors.doubt(until);
         }
@@ -332,11 +333,12 @@ async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Again, 
             }
         })
         .collect();
-    context.metrics.overdue(&grant.name_any(), stuck.len());
+    context.tells_overdue(Stuck::grant(grant), stuck.len());
     if stuck.is_empty() {
         let is_late = why.reason == EndReason::Expired;
         let reason = why.reason;
-        let _turn = context.precedence.telling().await;
+        // Not for long: others may wait for this look to be over.
+        let _turn = context.precedence.telling_soon().await;
         publish(context, grant, ended(grant, why, now)).await?;
         context.metrics.ended(reason, is_late.then_some(lag));
         return Ok(Again::OnChange);

@@ -130,7 +130,8 @@ where
         )
         .await;
     match removed {
-        Err(error) if error.is_not_found() => Ok(()),
+        // It was changed meanwhile, or is gone: the watch tells.
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
         removed => {
             removed?;
             tracing::info!(object = %ObjectRef::from_obj(object), "it has ended, was kept long enough or is one too many, and is removed");

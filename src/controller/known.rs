@@ -26,6 +26,7 @@ use crate::core::guard::Standing;
 use crate::core::limits::Others;
 use crate::core::request;
 use crate::core::request::targets::{self, Asked, asked};
+use crate::observe::metrics::Stuck;
 
 /// All stores, and what was written and isn't in them yet.
 pub struct Known {
@@ -211,6 +212,14 @@ impl Known {
     pub fn is_there(&self, binding: &RoleBinding) -> bool {
         let found = self.binding_named(binding.namespace().as_deref(), &binding.name_any());
         found.is_some_and(|found| found.uid() == binding.uid())
+    }
+
+    /// Whether what is overdue is there at all.
+    pub fn has(&self, stuck: &Stuck) -> bool {
+        match stuck {
+            Stuck::Grant(name) => self.grants.get(&ObjectRef::new(name)).is_some(),
+            Stuck::Binding { namespace, name } => self.binding_named(namespace.as_deref(), name).is_some(),
+        }
     }
 
     /// Whether any grant that hasn't ended hangs on the anchor of that name.

@@ -55,7 +55,7 @@ use crate::cluster::read::Reads;
 use crate::core::facts::Home;
 use crate::observe::announce::Announcer;
 use crate::observe::health::Health;
-use crate::observe::metrics::Metrics;
+use crate::observe::metrics::{Metrics, Stuck};
 
 /// How long to wait after a failed reconcile. Watches bring most changes sooner.
 const RETRY: Duration = Duration::from_secs(1);
@@ -97,6 +97,18 @@ impl Context {
     /// Whether what is sealed may be bound now, and by this replica.
     fn may_bind(&self) -> bool {
         self.brakes.pulled().is_none() && self.leadership.leads()
+    }
+
+    /// So many bindings of this are to be gone and are still there. What is gone itself, whoever took it away meanwhile, is overdue no more.
+    fn tells_overdue(&self, of: Stuck, bindings: usize) {
+        let bindings = if self.known.has(&of) { bindings } else { 0 };
+        self.metrics.overdue(of, bindings);
+    }
+
+    /// What is gone, whoever took it away, is neither overdue nor to be reviewed any more.
+    fn forgets_what_is_gone(&self) {
+        self.metrics.overdue_only(|stuck| self.known.has(stuck));
+        self.metrics.unreviewed_only(|grant| self.known.grant(grant).is_some());
     }
 
     /// Look again at this moment, unless something happens before.
@@ -166,7 +178,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
     });
     let working = controllers(&watches, queues, &context, &stop);
     // These don't end by themselves, and go on until what was begun is finished: it may need them.
-    let told = watches.told(&desks, &health, &context.metrics);
+    let told = watches.told(&desks, &health, &context);
     let others = [
         Arc::clone(&guards).watch().boxed(),
         released(brakes, guards, Arc::clone(&desks)).boxed(),

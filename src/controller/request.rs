@@ -13,7 +13,7 @@ use kube::api::PostParams;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
-use super::give::{Hung, create, hung};
+use super::give::{Hung, create, hung, refused};
 use super::keep;
 use super::rounds::Again;
 use super::turns::Turn;
@@ -68,13 +68,22 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
     let mut again = None;
     if let Plan::Grant { spec, dead_mans_switch } = plan {
         match hung(*spec, dead_mans_switch, &context) {
-            Hung::Granted(spec) => {
-                observed.grant = Some(create(&context, *spec).await?);
-                // Who made another at the same moment, as another replica may, sees this one, or this one sees that.
-                if turn.is_some() {
-                    observed.others.active = others_active(&request, &context).await?;
+            Hung::Granted(spec) => match create(&context, *spec).await {
+                Ok(grant) => {
+                    observed.grant = Some(grant);
+                    // Who made another at the same moment, as another replica may, sees this one, or this one sees that.
+                    if turn.is_some() {
+                        observed.others.active = others_active(&request, &context).await?;
+                    }
                 }
-            }
+                Err(error) if error.may_pass() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "an AccessGrant can't be created and is tried again");
+                    context.metrics.trouble("request", error.kind());
+                    observed.brake = Some(refused(&error));
+                    again = Some(context.now() + RETRY);
+                }
+            },
             Hung::Braked(brake) => {
                 observed.brake = Some(brake);
                 again = Some(context.now() + AGAIN);

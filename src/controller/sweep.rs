@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
-use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::Context;
@@ -18,6 +17,7 @@ use crate::cluster::call::{CallError, find};
 use crate::cluster::revoke::{Revoked, revoke};
 use crate::core::binding::{Sweep, grant_name, marked, sweep};
 use crate::core::grant::{GrantUid, has_ended};
+use crate::observe::metrics::Stuck;
 
 /// So long a binding is left to its grant, once it is the sweep's turn.
 const FOR_ITS_GRANT: Duration = Duration::from_secs(1);
@@ -121,8 +121,7 @@ async fn remove(binding: &RoleBinding, context: &Context) -> Result<Again, CallE
         .known
         .explaining(binding)
         .is_some_and(|grant| !has_ended(&grant));
-    let object = ObjectRef::from_obj(binding).to_string();
-    context.metrics.overdue(&object, usize::from(!is_gone && !is_told));
+    context.tells_overdue(Stuck::binding(binding), usize::from(!is_gone && !is_told));
     match revoked? {
         // Another of its name is told of like this one.
         Revoked::Gone | Revoked::Replaced => {

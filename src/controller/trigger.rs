@@ -215,3 +215,86 @@ fn is_undecided(request: &AccessRequest) -> bool {
 fn is_gone<K: Kind>(object: &K, store: &Store<K>) -> bool {
     store.get(&ObjectRef::from_obj(object)).is_none()
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::channel::mpsc::UnboundedReceiver;
+    use kube::runtime::reflector::store;
+    use kube::runtime::watcher::Event;
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    use super::super::watch::desk;
+    use super::*;
+    use crate::core::fixture::{grant_observed, policy_spec};
+
+    type Told<K> = UnboundedReceiver<ObjectRef<K>>;
+    type Interrupted = (&'static str, fn(&Desks));
+
+    /// A desk with one object, and what comes from it.
+    fn one<K: Kind + DeserializeOwned>(others: &Value) -> ((Desk<K>, Store<K>), Told<K>) {
+        let (store, mut writer) = store();
+        let mut object = json!({"metadata": {"name": "one", "namespace": "team", "uid": "u"}});
+        object
+            .as_object_mut()
+            .unwrap()
+            .extend(others.as_object().cloned().unwrap());
+        writer.apply_watcher_event(&Event::Apply(serde_json::from_value(object).unwrap()));
+        let (desk, told) = desk();
+        ((desk, store), told)
+    }
+
+    fn was_told<K: Kind>(told: &mut Told<K>) -> bool {
+        std::iter::from_fn(|| told.try_recv().ok()).count() == 1
+    }
+
+    /// While a watch was interrupted anything may have happened, of whatever kind.
+    #[test]
+    fn after_any_interruption_all_is_looked_at() {
+        let role_ref = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"});
+        let role = json!({"kind": "Role", "name": "reader"});
+        let grant = serde_json::to_value(grant_observed().grant.spec).unwrap();
+        let policy = serde_json::to_value(policy_spec()).unwrap();
+        let (requests, mut of_requests) = one(&json!({"spec": {"role": role}}));
+        let (grants, mut of_grants) = one(&json!({"spec": grant}));
+        let (policies, mut of_policies) = one(&json!({"spec": policy}));
+        let (bindings, mut of_bindings) = one(&json!({"roleRef": role_ref}));
+        let (cluster_bindings, mut of_cluster_bindings) = one(&json!({"roleRef": role_ref}));
+        let (anchors, mut of_anchors) = one(&json!({}));
+        let desks = Desks {
+            requests,
+            grants,
+            policies,
+            bindings,
+            cluster_bindings,
+            anchors,
+            home: Home {
+                namespace: "curfew-system".into(),
+            },
+        };
+        let interrupted: [Interrupted; 10] = [
+            ("requests", |desks| desks.request(Change::All)),
+            ("grants", |desks| desks.grant(Change::All)),
+            ("policies", |desks| desks.policy(Change::All)),
+            ("bindings", |desks| desks.binding(Change::All)),
+            ("cluster bindings", |desks| desks.cluster_binding(Change::All)),
+            ("cluster roles", |desks| desks.cluster_role(Change::All)),
+            ("roles", |desks| desks.role(Change::All)),
+            ("namespaces", |desks| desks.namespace(Change::All)),
+            ("jobs", |desks| desks.job(Change::All)),
+            ("services", |desks| desks.service(Change::All)),
+        ];
+        for (kind, is_interrupted) in interrupted {
+            is_interrupted(&desks);
+            let told = [
+                was_told(&mut of_requests),
+                was_told(&mut of_grants),
+                was_told(&mut of_policies),
+                was_told(&mut of_bindings),
+                was_told(&mut of_cluster_bindings),
+                was_told(&mut of_anchors),
+            ];
+            assert_eq!(told, [true; 6], "the watch of {kind}");
+        }
+    }
+}

@@ -15,6 +15,7 @@ use crate::api::{AccessGrant, AccessRequest, RequestPhase, marks};
 use crate::cluster::bindings::in_one_form;
 use crate::cluster::call::{CallError, call};
 use crate::cluster::lease::Leadership;
+use crate::cluster::read::all_defined;
 use crate::core::binding::marked;
 use crate::core::facts::Home;
 use crate::core::grant::has_ended;
@@ -75,17 +76,15 @@ pub async fn nothing_left(
 /// What is left, by kind and name: bindings that give access, grants and requests that don't say that they ended, anchors.
 async fn remaining(client: &Client, home: &Home) -> Result<Vec<String>, CallError> {
     let all = ListParams::default();
-    let grants = Api::<AccessGrant>::all(client.clone());
-    let requests = Api::<AccessRequest>::all(client.clone());
     let bindings = Api::<RoleBinding>::all(client.clone());
     let cluster_wide = Api::<ClusterRoleBinding>::all(client.clone());
     let jobs = Api::<Job>::namespaced(client.clone(), &home.namespace);
-    let (of_grants, of_anchors) = (all.clone().labels(marks::GRANT_UID), all.clone().labels(marks::ANCHOR));
+    let (of_grants, of_anchors) = (all.clone().labels(marks::GRANT_UID), all.labels(marks::ANCHOR));
     let (bindings, cluster_wide, grants, requests, jobs) = futures::try_join!(
         call("listing RoleBindings", bindings.list(&of_grants)),
         call("listing ClusterRoleBindings", cluster_wide.list(&of_grants)),
-        call("listing AccessGrants", grants.list(&all)),
-        call("listing AccessRequests", requests.list(&all)),
+        all_defined::<AccessGrant>(client, "listing AccessGrants"),
+        all_defined::<AccessRequest>(client, "listing AccessRequests"),
         call("listing the anchors' Jobs", jobs.list(&of_anchors)),
     )?;
     let bindings = bindings.items.into_iter().filter(|binding| marked(binding).is_some());
@@ -93,9 +92,13 @@ async fn remaining(client: &Client, home: &Home) -> Result<Vec<String>, CallErro
     let cluster_wide = cluster_wide.items.into_iter();
     let cluster_wide = cluster_wide.filter(|binding| marked(&in_one_form(binding)).is_some());
     let bindings = bindings.chain(cluster_wide.map(|binding| named("ClusterRoleBinding", &binding)));
-    let grants = grants.items.into_iter().filter(|grant| !has_ended(grant));
+    // Where the definition of grants is gone no request follows one, and what is left of anchors goes at its end by itself.
+    let Some(grants) = grants else {
+        return Ok(bindings.collect());
+    };
+    let grants = grants.into_iter().filter(|grant| !has_ended(grant));
     let grants = grants.map(|grant| named("AccessGrant", &grant));
-    let requests = requests.items.into_iter().filter(follows);
+    let requests = requests.unwrap_or_default().into_iter().filter(follows);
     let requests = requests.map(|request| named("AccessRequest", &request));
     let jobs = jobs.items.into_iter().map(|job| named("Job", &job));
     Ok(bindings.chain(grants).chain(requests).chain(jobs).collect())

@@ -15,6 +15,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
+use crate::api::marks;
 use crate::cluster::watching::Reconnect;
 
 /// What can be watched.
@@ -91,7 +92,7 @@ impl<K: Kind> Watch<K> {
     /// Watches all objects of a kind that `config` selects.
     pub fn open(api: Api<K>, config: watcher::Config) -> Self {
         let (store, writer) = reflector::store();
-        let events = reflector(writer, watcher(api, config))
+        let events = reflector(writer, watcher(api, config).modify(forgets))
             .backoff(Reconnect::default())
             .boxed();
         let (says, shown) = showing();
@@ -123,6 +124,13 @@ impl<K: Kind> Watch<K> {
             }
         }
         "watch"
+    }
+}
+
+/// Forgets what nobody asks for and others may have made large: the store keeps all that there is, for as long as it is there.
+fn forgets<K: Kind>(object: &mut K) {
+    if let Some(annotations) = &mut object.meta_mut().annotations {
+        annotations.retain(|name, _| name.starts_with(marks::DOMAIN));
     }
 }
 
@@ -174,8 +182,30 @@ impl<K: Kind> Desk<K> {
 mod tests {
     use futures::FutureExt;
     use futures::stream::FuturesUnordered;
+    use serde_json::json;
 
     use super::*;
+    use crate::api::AccessRequest;
+
+    #[test]
+    fn of_what_anybody_may_write_on_an_object_only_curfews_own_marks_are_kept() {
+        let metadata = |others: serde_json::Value| {
+            let mut metadata = json!({"name": "fix", "annotations": {marks::DECISION: "approve"}});
+            metadata
+                .as_object_mut()
+                .unwrap()
+                .extend(others.as_object().cloned().unwrap());
+            metadata
+        };
+        let request = |metadata: serde_json::Value| -> AccessRequest {
+            serde_json::from_value(json!({"metadata": metadata, "spec": {"role": {"kind": "Role", "name": "viewer"}}}))
+                .unwrap()
+        };
+        let annotations = json!({marks::DECISION: "approve", "example.org/large": "x".repeat(1000)});
+        let mut found = request(metadata(json!({"annotations": annotations})));
+        forgets(&mut found);
+        assert_eq!(json!(found), json!(request(metadata(json!({})))));
+    }
 
     #[tokio::test]
     async fn all_who_wait_for_what_there_is_are_woken() {

@@ -9,19 +9,18 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 
+use super::Context;
 use super::known::Known;
 use super::trigger::Desks;
 use super::watch::{Change, Kind, Shown, Watch, desk};
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, marks};
 use crate::cluster::anchor::Anchors;
-use crate::cluster::bindings::in_one_form;
 use crate::cluster::newest::Newest;
 use crate::cluster::watching::all;
 use crate::core::facts::Home;
 use crate::observe::health::Health;
-use crate::observe::metrics::Metrics;
 
 /// One watch for each kind.
 pub struct Watches {
@@ -140,50 +139,30 @@ impl Watches {
         self,
         desks: &Arc<Desks>,
         health: &Arc<Health>,
-        metrics: &Arc<Metrics>,
+        context: &Arc<Context>,
     ) -> Vec<BoxFuture<'static, &'static str>> {
-        let (anchors, of_anchors) = (self.jobs.store.clone(), Arc::clone(metrics));
-        let (grants, of_grants) = (self.grants.store.clone(), Arc::clone(metrics));
-        let (bindings, of_bindings) = (self.bindings.store.clone(), Arc::clone(metrics));
-        let (cluster_wide, of_cluster_wide) = (self.cluster_bindings.store.clone(), Arc::clone(metrics));
-        // What is gone is overdue no more, whoever took it away.
+        let [of_grants, of_bindings, of_cluster_wide, of_anchors] = std::array::from_fn(|_| Arc::clone(context));
+        let anchors = self.jobs.store.clone();
         vec![
             told(self.requests, desks, health, Desks::request),
             told(self.grants, desks, health, move |desks, change| {
-                match &change {
-                    Change::One(grant) if grants.get(&ObjectRef::from_obj(grant)).is_none() => {
-                        of_grants.overdue(&grant.name_any(), 0);
-                        of_grants.unreviewed(&grant.name_any(), None);
-                    }
-                    Change::One(_) => {}
-                    Change::All => of_grants.unreviewed_only(|name| grants.get(&ObjectRef::new(name)).is_some()),
-                }
+                of_grants.forgets_what_is_gone();
                 desks.grant(change);
             }),
             told(self.policies, desks, health, Desks::policy),
             told(self.bindings, desks, health, move |desks, change| {
-                if let Change::One(binding) = &change {
-                    let binding = ObjectRef::from_obj(binding);
-                    if bindings.get(&binding).is_none() {
-                        of_bindings.overdue(&binding.to_string(), 0);
-                    }
-                }
+                of_bindings.forgets_what_is_gone();
                 desks.binding(change);
             }),
             told(self.cluster_bindings, desks, health, move |desks, change| {
-                if let Change::One(binding) = &change
-                    && cluster_wide.get(&ObjectRef::from_obj(binding)).is_none()
-                {
-                    let binding = ObjectRef::from_obj(&in_one_form(binding));
-                    of_cluster_wide.overdue(&binding.to_string(), 0);
-                }
+                of_cluster_wide.forgets_what_is_gone();
                 desks.cluster_binding(change);
             }),
             told(self.cluster_roles, desks, health, Desks::cluster_role),
             told(self.roles, desks, health, Desks::role),
             told(self.namespaces, desks, health, Desks::namespace),
             told(self.jobs, desks, health, move |desks, change| {
-                of_anchors.anchors(anchors.len());
+                of_anchors.metrics.anchors(anchors.len());
                 desks.job(change);
             }),
             told(self.services, desks, health, Desks::service),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use kube::ResourceExt;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::api::{EndReason, RequestPhase};
+use crate::api::{AccessGrant, EndReason, RequestPhase};
 use crate::cluster::brakes::{Brakes, Puller};
 use crate::cluster::clock::Clocks;
 use crate::cluster::lease::Leadership;
@@ -52,6 +53,35 @@ struct Unreviewed {
     state: &'static str,
 }
 
+/// What is to be gone and is still there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Stuck {
+    /// A grant, by its name, with its bindings.
+    Grant(String),
+    /// A binding of which no grant tells.
+    Binding {
+        /// `None`: it is a ClusterRoleBinding.
+        namespace: Option<String>,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Stuck {
+    /// Of a grant.
+    pub fn grant(grant: &AccessGrant) -> Self {
+        Self::Grant(grant.name_any())
+    }
+
+    /// Of a binding of either kind.
+    pub fn binding(binding: &impl ResourceExt) -> Self {
+        Self::Binding {
+            namespace: binding.namespace(),
+            name: binding.name_any(),
+        }
+    }
+}
+
 /// All metrics.
 pub struct Metrics {
     registry: Registry,
@@ -62,8 +92,8 @@ pub struct Metrics {
     bind_seconds: Histogram,
     revoke_lag_seconds: Histogram,
     overdue: Gauge<f64, AtomicU64>,
-    /// By grant, or by binding where there is no grant; what the gauge sums up.
-    stuck: Mutex<HashMap<String, usize>>,
+    /// What the gauge sums up.
+    stuck: Mutex<HashMap<Stuck, usize>>,
     unreviewed: Family<Unreviewed, Gauge>,
     /// By grant; what the gauges count.
     to_review: Mutex<HashMap<String, &'static str>>,
@@ -215,12 +245,21 @@ impl Metrics {
     }
 
     /// So many bindings of this grant are to be gone and are still there, or this binding is, where no grant tells of it.
-    pub fn overdue(&self, of: &str, bindings: usize) {
+    pub fn overdue(&self, of: Stuck, bindings: usize) {
+        self.stuck(|stuck| match bindings {
+            0 => drop(stuck.remove(&of)),
+            _ => drop(stuck.insert(of, bindings)),
+        });
+    }
+
+    /// Of what is overdue only that is left which is there: what is gone is overdue no more, whoever took it away.
+    pub fn overdue_only(&self, is_there: impl Fn(&Stuck) -> bool) {
+        self.stuck(|stuck| stuck.retain(|of, _| is_there(of)));
+    }
+
+    fn stuck(&self, change: impl FnOnce(&mut HashMap<Stuck, usize>)) {
         let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-        match bindings {
-            0 => drop(stuck.remove(of)),
-            _ => drop(stuck.insert(of.to_owned(), bindings)),
-        }
+        change(&mut stuck);
         let all: usize = stuck.values().sum();
         self.overdue.set(u32::try_from(all).unwrap_or(u32::MAX).into());
     }

@@ -522,7 +522,7 @@ async fn a_stolen_operator_token_makes_bindings_of_one_shape_only(scene: Scene) 
     let subjects = "the operator may bind one User (not system:) or one ServiceAccount";
     let (one_subject, one_owner) = (
         "must have exactly one subject",
-        "must have exactly one owner, an anchor's IPAddress or an AccessGrant",
+        "must have exactly one owner, an anchor's IPAddress or the AccessGrant on its label",
     );
     let owner = its_binding(&scene)["metadata"]["ownerReferences"][0].clone();
     let mut second = owner.clone();
@@ -578,6 +578,17 @@ async fn a_stolen_operator_token_makes_bindings_of_one_shape_only(scene: Scene) 
             json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "e2e-not-grantable"}),
             "is attempting to grant RBAC permissions not currently held",
         ),
+        // Listed under the other kind.
+        (
+            "/roleRef",
+            json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "reader"}),
+            "is attempting to grant RBAC permissions not currently held",
+        ),
+        (
+            "/roleRef",
+            json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "e2e-reader"}),
+            "is attempting to grant RBAC permissions not currently held",
+        ),
         (
             "/roleRef",
             json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}),
@@ -617,6 +628,13 @@ async fn a_stolen_operator_token_makes_bindings_of_one_shape_only(scene: Scene) 
             would_create(&thief, &everywhere).await,
             "cannot create resource \"clusterrolebindings\"",
         );
+    }
+    // It ends what it gave, whoever holds it, also where it gives no more.
+    for verb in ["delete", "patch"] {
+        for kind in ["rolebindings", "clusterrolebindings"] {
+            let kind = format!("{kind}.rbac.authorization.k8s.io");
+            assert!(thief.can(verb, &kind, None).await.unwrap(), "{verb} {kind}");
+        }
     }
     let bindings = Api::<ClusterRoleBinding>::all(thief.client().unwrap());
     let answer = bindings

@@ -301,51 +301,48 @@ async fn the_requester_takes_a_pending_request_back_and_ends_an_active_one(scene
 // ---- the shipped roles ----
 
 async fn shipped_roles_give_what_they_say_and_no_more(scene: Scene) {
-    let viewer = scene
-        .cluster()
-        .user(&format!("viewer-{}", scene.id))
-        .build()
-        .await
-        .unwrap();
+    let [requests, policies, grants] = ["accessrequests", "accesspolicies", "accessgrants"];
+    let asking: &[&str] = &["create", "get", "list", "watch", "patch"];
+    let deciding: &[&str] = &["get", "list", "watch", "patch", "update"];
+    let reading: &[&str] = &["get", "list", "watch"];
+    // By a RoleBinding, which gives only what is in its namespace.
+    may(&scene, &scene.alice, &[(requests, asking)]).await;
+    may(&scene, &scene.bob, &[(requests, deciding)]).await;
+    let roles: [(&str, Allowed<'_>); 3] = [
+        ("requester", &[(requests, asking), (policies, &["get", "list"])]),
+        (
+            "approver",
+            &[(requests, deciding), (policies, reading), (grants, reading)],
+        ),
+        ("viewer", &[(requests, reading), (policies, reading), (grants, reading)]),
+    ];
+    for (role, allowed) in roles {
+        may(&scene, &everywhere(&scene, role).await, allowed).await;
+    }
+}
+
+/// Somebody who has a shipped role in the whole cluster.
+async fn everywhere(scene: &Scene, role: &str) -> User {
+    let name = format!("{role}-{}", scene.id);
+    let user = scene.cluster().user(&name).build().await.unwrap();
     let binding = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": format!("e2e-viewers-{}", scene.id)},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "curfew-viewer"},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": viewer.name()}],
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": format!("e2e-{name}")},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": format!("curfew-{role}")},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user.name()}],
     });
     creates(scene.cluster().admin(), &binding).await.unwrap();
     eventually("the right is there", async || {
-        viewer.can("get", "accesspolicies.curfew.dev", None).await.unwrap()
+        user.can("get", "accesspolicies.curfew.dev", None).await.unwrap()
     })
     .await;
-
-    let requests = "accessrequests";
-    may(
-        &scene,
-        &scene.alice,
-        &[(requests, &["create", "get", "list", "watch", "patch"])],
-    )
-    .await;
-    may(
-        &scene,
-        &scene.bob,
-        &[(requests, &["get", "list", "watch", "patch", "update"])],
-    )
-    .await;
-    let reading: &[&str] = &["get", "list", "watch"];
-    may(
-        &scene,
-        &viewer,
-        &[
-            (requests, reading),
-            ("accesspolicies", reading),
-            ("accessgrants", reading),
-        ],
-    )
-    .await;
+    user
 }
 
+/// Kinds, and what may be done with each.
+type Allowed<'a> = &'a [(&'a str, &'a [&'a str])];
+
 /// Of all that can be done with Curfew's kinds, `user` may do this and nothing else.
-async fn may(scene: &Scene, user: &User, allowed: &[(&str, &[&str])]) {
+async fn may(scene: &Scene, user: &User, allowed: Allowed<'_>) {
     let verbs = [
         "get",
         "list",

@@ -18,6 +18,7 @@ pub fn cases() -> Vec<Case> {
         Lent [OperatorProcess, AuditLog]:
             what_the_operator_may_not_delete_its_anchor_ends_or_it_when_it_may_again,
             begun_anew_without_a_right_it_says_what_it_misses_and_grants_nothing,
+            what_is_approved_while_no_grant_may_be_made_says_so_and_is_granted_when_one_may_again,
     ]
 }
 
@@ -118,6 +119,31 @@ async fn begun_anew_without_a_right_it_says_what_it_misses_and_grants_nothing(sc
     assert_on_time(&scene, &short);
     rights.get_back().await;
     granted_when_it_may_again(&scene, &pending).await;
+}
+
+async fn what_is_approved_while_no_grant_may_be_made_says_so_and_is_granted_when_one_may_again(scene: Scene) {
+    scene.has_policy(&scene.policy()).await;
+    let rights = Rights::of(&scene).await;
+    scene.asked(&scene.request("look")).await;
+    rights.lose("accessgrants.curfew.dev", &["create"]).await;
+    scene.said(&scene.bob, "look", "approve").await;
+    let says = |request: &AccessRequest| {
+        let conditions = request.status.clone().unwrap_or_default().conditions;
+        let is_so = |kind: &str, status: &str, reason: &str| {
+            let found = condition::get(&conditions, kind);
+            found.is_some_and(|found| (found.status.as_str(), found.reason.as_str()) == (status, reason))
+        };
+        is_so(condition::APPROVED, "True", "Approved") && is_so(condition::GRANTED, "False", "GrantRefused")
+    };
+    let waiting = scene
+        .request_that("look", "it says that its grant is refused", says)
+        .await;
+    let message = waiting.status.unwrap().message.unwrap();
+    assert!(message.contains("accessgrants.curfew.dev is forbidden"), "{message}");
+    rights.get_back().await;
+    scene.active("look").await;
+    scene.said(&scene.alice, "look", "revoke").await;
+    scene.loses_access().await;
 }
 
 // ---- what happens then ---------------------------------------------------------------------------------------------

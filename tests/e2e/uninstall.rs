@@ -82,7 +82,7 @@ async fn approved_meanwhile(scene: &Scene, name: &str) {
         scene.world.installation.namespace(),
     );
     let is_taken = |lease: Option<&Lease>| {
-        let holder = lease.and_then(|lease| lease.spec.as_ref()?.holder_identity.as_deref());
+        let holder = lease.and_then(holder);
         holder.is_some_and(|holder| holder.starts_with("uninstalling-"))
     };
     watched(leases, "curfew", "it was taken to end everything", is_taken).await;
@@ -151,15 +151,46 @@ async fn an_uninstallation_that_cant_end_an_access_fails_and_names_it(scene: Sce
         },
     )
     .await;
-    let arguments = ["uninstall", "--timeout", "30", "--namespace", installation.namespace()];
-    let answer = operator
-        .run_program(std::path::Path::new(env!("CARGO_BIN_EXE_curfew")), arguments)
-        .await
-        .unwrap();
-    let said = answer.refused().unwrap();
+    let uninstalls = async |seconds: &str| {
+        let arguments = [
+            "uninstall",
+            "--timeout",
+            seconds,
+            "--namespace",
+            installation.namespace(),
+        ];
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_curfew"));
+        let answer = operator.run_program(program, arguments).await.unwrap();
+        assert_eq!(answer.code, Some(1));
+        answer.refused().unwrap()
+    };
+    let said = uninstalls("30").await;
     assert!(said.contains("not everything ended within 30 s"), "{said}");
-    assert!(said.contains(&active.name_any()), "{said}");
+    assert!(said.contains(&format!("AccessGrant {}", active.name_any())), "{said}");
+    let binding = format!("RoleBinding {}/{}", scene.namespace, binding_of(&active));
+    assert!(said.contains(&binding), "{said}");
     scene.has_access().await;
+
+    // Its pod is evicted, say.
+    let leases = Api::<Lease>::namespaced(scene.cluster().admin().client().unwrap(), installation.namespace());
+    let before = holder(&leases.get("curfew").await.unwrap());
+    let evicts = async {
+        let is_taken = |lease: Option<&Lease>| lease.map(holder).is_some_and(|holder| holder != before);
+        watched(leases.clone(), "curfew", "another took it to end everything", is_taken).await;
+        let programs = format!("uninstall --timeout 240 --namespace {}", installation.namespace());
+        let told = tokio::process::Command::new("pkill").args(["-f", &programs]).status();
+        assert!(told.await.unwrap().success());
+    };
+    let (said, ()) = tokio::join!(uninstalls("240"), evicts);
+    assert!(
+        said.contains("it was told to end before everything had ended"),
+        "{said}"
+    );
+    scene.has_access().await;
+}
+
+fn holder(lease: &Lease) -> Option<String> {
+    lease.spec.as_ref()?.holder_identity.clone()
 }
 
 async fn with_the_definition_of_grants_away_when_an_operator_begins_no_access_is_left(scene: Scene) {
@@ -176,6 +207,12 @@ async fn with_the_definition_of_grants_away_when_an_operator_begins_no_access_is
     operator.spawn().unwrap();
     is_not_ready(operator, &["it has not seen yet all of AccessGrant"]).await;
     scene.loses_access().await;
+
+    // Nothing is left, and an uninstallation isn't kept from seeing that.
+    let said = scene.world.installation.run_pre_delete_hook().await.unwrap();
+    said.expect("the chart has a hook")
+        .ok()
+        .unwrap_or_else(|error| panic!("{error}"));
 }
 
 async fn with_the_operators_namespace_deleted_no_access_is_left(scene: Scene) {

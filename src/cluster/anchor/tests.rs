@@ -59,6 +59,16 @@ async fn an_anchor_whose_address_somebody_holds_is_not_trusted() {
     assert!(why.ends_with("somebody put a finalizer on it"), "{why}");
 }
 
+#[tokio::test]
+async fn for_ten_minutes_after_one_that_was_not_taken_away_no_anchor_is_trusted_however_well_armed() {
+    let anchors = anchors(|_, _| refused(StatusCode::NOT_FOUND));
+    anchors.distrust(until(), at(0));
+    for (seconds, is_distrusted) in [(0, true), (599, true), (600, false)] {
+        let at_hand = anchors.at_hand(until(), at(seconds));
+        assert_eq!(matches!(at_hand, Some(Err(_))), is_distrusted, "after {seconds} s");
+    }
+}
+
 fn held_address(service: &str) -> IPAddress {
     let mut address = IPAddress {
         metadata: metadata("10.0.0.7"),

@@ -245,3 +245,23 @@ async fn a_guard_that_was_in_force_stops_granting_when_it_lets_through_and_not_w
         assert_eq!(pulled.reason, "GuardNotInForce");
     }
 }
+
+/// Of a foreign one, too, in whatever version.
+#[tokio::test]
+async fn stamping_policies_are_found_in_whatever_version_they_are_served() {
+    for version in STAMPING {
+        let kinds = json!({"kind": "APIResourceList", "groupVersion": format!("{GROUP}/{version}"), "resources": [
+            {"name": "mutatingadmissionpolicies", "singularName": "", "namespaced": false, "kind": "MutatingAdmissionPolicy", "verbs": ["list"]},
+        ]});
+        let served = json!({"groupVersion": format!("{GROUP}/{version}"), "version": version});
+        let groups = json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [
+            {"name": GROUP, "versions": [served], "preferredVersion": served},
+        ]});
+        let server = Router::new()
+            .route("/apis", get(async move || json_of(&groups)))
+            .route(&format!("/apis/{GROUP}/{version}"), get(async move || json_of(&kinds)));
+        let guards = Guards::new(Client::new(server, "default"), Arc::default(), Clock::system());
+        assert_eq!(guards.stamping().await.unwrap(), Some(version));
+    }
+    assert_eq!(STAMPING, ["v1", "v1beta1", "v1alpha1"]);
+}

@@ -70,6 +70,8 @@ pub struct Server {
     pub written: StatusCode,
     /// What is there by now of an object that lists and watches show as it was.
     pub newer: Option<Value>,
+    /// When all of it goes, after the start, if it does.
+    pub goes: Option<Duration>,
     /// By method and path.
     pub fate: fn(&Method, &str) -> Fate,
     begun: Instant,
@@ -86,6 +88,7 @@ impl Server {
             verdict: StatusCode::OK,
             written: StatusCode::NOT_FOUND,
             newer: None,
+            goes: None,
             fate: |_, _| Fate::Answered,
             begun: Instant::now(),
             calls: Arc::default(),
@@ -147,22 +150,28 @@ impl Server {
 
     fn there<'a>(&'a self, of: &'a str) -> impl Iterator<Item = &'a Value> {
         let now = self.begun.elapsed();
-        let there = self.things.iter();
+        let there = self
+            .things
+            .iter()
+            .filter(move |_| self.goes.is_none_or(|goes| now < goes));
         let there = there.filter(move |Thing(kind, _, from)| *kind == of && *from <= now);
         there.map(|Thing(_, object, _)| object)
     }
 
-    /// Tells of what comes, and never ends.
+    /// Tells of what comes and goes, and never ends.
     fn watch(&self, of: &str) -> Response<Body> {
         let (begun, now) = (self.begun, self.begun.elapsed());
         let coming = self
             .things
             .iter()
             .filter(|Thing(kind, _, from)| *kind == of && *from > now);
-        let coming: Vec<_> = coming.cloned().collect();
-        let told = stream::iter(coming).then(move |Thing(_, object, from)| async move {
-            sleep_until(begun + from).await;
-            Ok::<_, tower::BoxError>(format!("{}\n", json!({"type": "ADDED", "object": object})))
+        let coming = coming.map(|Thing(_, object, from)| ("ADDED", object.clone(), *from));
+        let going = self.things.iter().filter(|Thing(kind, ..)| *kind == of);
+        let going = going.filter_map(|Thing(_, object, _)| Some(("DELETED", object.clone(), self.goes?)));
+        let told: Vec<_> = coming.chain(going).filter(|(_, _, at)| *at > now).collect();
+        let told = stream::iter(told).then(move |(what, object, at)| async move {
+            sleep_until(begun + at).await;
+            Ok::<_, tower::BoxError>(format!("{}\n", json!({"type": what, "object": object})))
         });
         Response::new(Body::from_stream(told.chain(stream::pending())))
     }

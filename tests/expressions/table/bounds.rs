@@ -19,7 +19,7 @@ fn anchored() -> Value {
 }
 
 fn by_grant() -> Value {
-    owner("curfew.dev/v1alpha1", "AccessGrant", "g", "0d1e")
+    owner("curfew.dev/v1alpha1", "AccessGrant", "g", "new")
 }
 
 /// As the operator makes it.
@@ -45,7 +45,7 @@ fn odd() -> Vec<(&'static str, Value, &'static str)> {
     let (label, one_subject, one_owner) = (
         "must carry the label curfew.dev/grant-uid",
         "must have exactly one subject",
-        "must have exactly one owner, an anchor's IPAddress or an AccessGrant",
+        "must have exactly one owner, an anchor's IPAddress or the AccessGrant on its label",
     );
     let name = "must be called curfew- and the uid on its label";
     let subjects = "the operator may bind one User (not system:) or one ServiceAccount";
@@ -95,12 +95,17 @@ fn odd() -> Vec<(&'static str, Value, &'static str)> {
         ),
         (
             "/metadata/ownerReferences",
-            json!([owner("curfew.dev/v1alpha1", "AccessPolicy", "x", "0d1e")]),
+            json!([owner("curfew.dev/v1alpha1", "AccessPolicy", "x", "new")]),
             one_owner,
         ),
         (
             "/metadata/ownerReferences",
-            json!([owner("other.example/v1", "AccessGrant", "x", "0d1e")]),
+            json!([owner("curfew.dev/v1alpha1", "AccessGrant", "h", "another")]),
+            one_owner,
+        ),
+        (
+            "/metadata/ownerReferences",
+            json!([owner("other.example/v1", "AccessGrant", "x", "new")]),
             one_owner,
         ),
     ]
