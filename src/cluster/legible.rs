@@ -21,8 +21,8 @@ use tower::{BoxError, Layer, Service};
 
 /// Where it stands who wrote what.
 const FIELD: &str = "managedFields";
-/// The guards, of which it counts when they were written.
-const GUARDS: &str = "/apis/admissionregistration.k8s.io/";
+/// The guards, of which it counts when they were written: policies and definitions.
+const GUARDS: [&str; 2] = ["/apis/admissionregistration.k8s.io/", "/apis/apiextensions.k8s.io/"];
 
 /// What makes a client's answers legible.
 #[derive(Clone, Copy, Debug)]
@@ -64,15 +64,19 @@ where
     }
 
     fn call(&mut self, request: Request<Asked>) -> Self::Future {
-        let left = match request.uri().path().contains(GUARDS) {
-            true => Left::Moments,
-            false => Left::Nothing,
-        };
+        let left = left(request.uri().path());
         let answering = self.0.call(request);
         Box::pin(async move {
             let answer = answering.await?;
             Ok(answer.map(|body| Body::from_stream(legible(Body::new(body).into_data_stream(), left))))
         })
+    }
+}
+
+fn left(path: &str) -> Left {
+    match GUARDS.iter().any(|guards| path.contains(guards)) {
+        true => Left::Moments,
+        false => Left::Nothing,
     }
 }
 
@@ -229,6 +233,28 @@ mod tests {
                 let expected = answer(object(&json!([{"time": "2026-11-24T22:00:00Z"}])));
                 assert_eq!(serde_json::from_str::<Value>(&read).unwrap(), expected);
             }
+        }
+    }
+
+    #[test]
+    fn all_that_is_compared_with_what_was_shipped_is_a_guard() {
+        for (path, expected) in [
+            (
+                "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
+                Left::Moments,
+            ),
+            (
+                "/behind/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings",
+                Left::Moments,
+            ),
+            (
+                "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/accessgrants.curfew.dev",
+                Left::Moments,
+            ),
+            ("/apis/curfew.dev/v1alpha1/accessrequests", Left::Nothing),
+            ("/apis/rbac.authorization.k8s.io/v1/roles", Left::Nothing),
+        ] {
+            assert_eq!(left(path), expected, "{path}");
         }
     }
 

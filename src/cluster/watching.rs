@@ -18,8 +18,8 @@ const LONGEST: Duration = Duration::from_secs(3);
 /// A watch that broke again sooner than this was no success.
 const SUCCESS: Duration = Duration::from_secs(10);
 
-/// So many objects come in one answer to a list: whoever made them may have made each as large as they may be.
-const PAGE: u32 = 100;
+/// So many objects come in one answer to a list: whoever made them may have made each as large as etcd takes, a megabyte and a half.
+const PAGE: u32 = 25;
 
 /// A watch over all objects of a kind.
 pub fn all() -> watcher::Config {

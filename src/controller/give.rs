@@ -62,10 +62,13 @@ pub fn hung(spec: AccessGrantSpec, wanted: DeadMansSwitch, context: &Context) ->
     }
 }
 
+/// The reason of a request whose grant the API server refuses.
+pub const GRANT_REFUSED: &str = "GrantRefused";
+
 /// Why nothing can be granted when the API server doesn't let the grant be created.
 pub fn refused(error: &CallError) -> Brake {
     Brake {
-        reason: "GrantRefused",
+        reason: GRANT_REFUSED,
         message: format!(
             "the API server refuses the AccessGrant ({}); ask the cluster's admins",
             error.quoted()

@@ -108,8 +108,11 @@ where
         Some(until) if context.now() < until => Ok(context.at(until)),
         // When that changes, everything is looked at.
         Some(_) if may_remove(context) => {
-            remove(api, object, Instant::now(), context).await?;
-            Ok(Again::OnChange)
+            match remove(api, object, Instant::now(), context).await {
+                // It was changed meanwhile: the watch tells.
+                Err(error) if error.is_conflict() => Ok(Again::OnChange),
+                removed => removed.map(|()| Again::OnChange),
+            }
         }
         Some(_) | None => Ok(Again::OnChange),
     }
@@ -130,8 +133,7 @@ where
         )
         .await;
     match removed {
-        // It was changed meanwhile, or is gone: the watch tells.
-        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+        Err(error) if error.is_not_found() => Ok(()),
         removed => {
             removed?;
             tracing::info!(object = %ObjectRef::from_obj(object), "it has ended, was kept long enough or is one too many, and is removed");

@@ -13,12 +13,12 @@ use kube::api::PostParams;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
-use super::give::{Hung, create, hung, refused};
+use super::give::{GRANT_REFUSED, Hung, create, hung, refused};
 use super::keep;
 use super::rounds::Again;
 use super::turns::Turn;
 use super::{Context, RETRY};
-use crate::api::{AccessGrant, AccessPolicy, AccessRequest, AccessRequestStatus, RequestPhase, Seal};
+use crate::api::{AccessGrant, AccessPolicy, AccessRequest, AccessRequestStatus, RequestPhase, Seal, condition};
 use crate::cluster::anchor::AGAIN;
 use crate::cluster::call::{CallError, find};
 use crate::cluster::precedence::First;
@@ -80,6 +80,10 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
                 Err(error) => {
                     tracing::warn!(%error, "an AccessGrant can't be created and is tried again");
                     context.metrics.trouble("request", error.kind());
+                    // What is said may be otherwise each time, and whatever is written is a reason to look again.
+                    if says_that_it_is_refused(&observed.request) {
+                        return Ok(Again::After(RETRY));
+                    }
                     observed.brake = Some(refused(&error));
                     again = Some(context.now() + RETRY);
                 }
@@ -119,6 +123,12 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
         // A grant is never created twice in one go: whatever asks for it is looked at afresh.
         Plan::Rest | Plan::Grant { .. } => Ok(Again::OnChange),
     }
+}
+
+fn says_that_it_is_refused(request: &AccessRequest) -> bool {
+    let status = request.status.iter();
+    let granted = status.map(|status| condition::get(&status.conditions, condition::GRANTED));
+    granted.flatten().any(|granted| granted.reason == GRANT_REFUSED)
 }
 
 /// Tells what there is to tell of an ended request, and keeps it for its time. What is known is enough: nothing rests on it any more.

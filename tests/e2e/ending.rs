@@ -13,6 +13,7 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
+use crate::outage::passes;
 use crate::scene::{Scene, Word, merges};
 use crate::tools::{eventually, watched};
 use crate::world::{Case, cases};
@@ -471,7 +472,7 @@ async fn no_access_is_left_without(scene: &Scene, definition: &str) {
 async fn case_41_stopped_across_a_deadline_everything_overdue_is_gone_before_it_says_that_it_is_ready(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let expires = scene
-        .granted(&scene.request_with("expires", json!({"duration": "5s"})))
+        .granted(&scene.request_with("expires", json!({"duration": "15s"})))
         .await;
     let orphaned = scene.granted(&scene.request("orphaned")).await;
     let operator = scene.world.installation.operator().unwrap();
@@ -482,7 +483,7 @@ async fn case_41_stopped_across_a_deadline_everything_overdue_is_gone_before_it_
         .delete(&orphaned.name_any(), &DeleteParams::default())
         .await
         .unwrap();
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    passes(&expires).await;
     assert_eq!(scene.bindings().await.len(), 2, "nobody has ended anything");
 
     operator.start().await.unwrap();

@@ -67,7 +67,7 @@ async fn with_the_api_server_away_across_a_deadline_access_ends_as_it_comes_back
 async fn paused_across_the_deadlines_of_two_hundred_grants_it_ends_them_together_as_it_goes_on(scene: Scene) {
     const REQUESTS: usize = 200;
     scene.has_policy(&scene.policy()).await;
-    let names = ask_many(&scene, REQUESTS, json!({"duration": "30s"})).await;
+    let names = ask_many(&scene, REQUESTS, json!({"duration": "60s"})).await;
     let bob = scene.of::<AccessRequest>(&scene.bob);
     try_join_all(names.iter().map(|name| says(&bob, name, "approve")))
         .await
@@ -187,7 +187,7 @@ fn copied(from: &Path, to: &Path) {
 }
 
 /// Waits until a grant's deadline is over.
-async fn passes(grant: &AccessGrant) {
+pub async fn passes(grant: &AccessGrant) {
     let over = deadline(grant) + TimeDelta::seconds(2);
     eventually("the deadline passes", async || now() > over).await;
 }

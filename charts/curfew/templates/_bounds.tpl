@@ -1,6 +1,7 @@
 {{- /*
 What the metadata of a request may hold. A request that fills what an object may be would have no room for a revocation, nor for what the operator says. Nor has the
-operator's memory room for many such: the quarter of a megabyte of annotations that the API server allows is far more than anybody needs.
+operator's memory room for many such: the quarter of a megabyte of annotations that the API server allows is far more than anybody needs. managedFields isn't
+bounded: the API server itself leaves it out where there is no room, and the operator never reads it.
 */}}
 
 {{- /* CEL: it is within bounds. */}}
@@ -23,9 +24,4 @@ object.metadata.?labels.orValue({}) == oldObject.metadata.?labels.orValue({})
 
 {{- define "curfew.unbounded" -}}
 a request can have at most 64 labels, 64 annotations of 32768 characters in all, 16 finalizers and 16 owners of 1024 characters: there must always be room to revoke it
-{{- end }}
-
-{{- /* CEL: how long it is, in characters, what stands there of who wrote which field. Whoever writes may write that too. */}}
-{{- define "curfew.written" -}}
-'%s'.format([object.metadata.?managedFields.orValue([])]).size()
 {{- end }}

@@ -40,60 +40,6 @@ pub fn attempts() -> Vec<Attempt> {
             .changes(&at("stuffed"), json!({"metadata": {"annotations": {"more": "x"}}}))
             .refused(BECAUSE),
     ]);
-    all.extend(who_wrote_what());
-    all
-}
-
-/// Of who wrote which field there may be so much, and more only where a word is said by it.
-fn who_wrote_what() -> Vec<Attempt> {
-    let because = "metadata.managedFields can have at most 65536 characters";
-    let written = |length: usize| {
-        let field = format!("f:{}", "x".repeat(length));
-        json!([{
-            "manager": "attempts", "operation": "Update", "apiVersion": "curfew.dev/v1alpha1", "fieldsType": "FieldsV1",
-            "fieldsV1": {"f:spec": {field: {}}},
-        }])
-    };
-    let word = |verdict: &str| {
-        let mut word = approval("carol", DIGEST);
-        if verdict == "Deny" {
-            (word["verdict"], word["via"]) = (json!(verdict), json!(["*/Group:sre"]));
-        }
-        json!([word])
-    };
-    let mut all = vec![];
-    for (length, is_let_in) in [(60_000, true), (65_536, false)] {
-        let made = attempt(format!("a request is made with {length} of who wrote what"), &alice());
-        let made = made.creates(with_metadata(
-            request("new", json!({})),
-            json!({"managedFields": written(length)}),
-        ));
-        all.push(if is_let_in {
-            made.accepted()
-        } else {
-            made.refused(because)
-        });
-    }
-    for (who, says, length, is_let_in) in [
-        (alice(), None, 60_000, true),
-        (alice(), None, 65_536, false),
-        (carol(), Some("Approve"), 120_000, true),
-        (carol(), Some("Approve"), 131_072, false),
-        (carol(), Some("Deny"), 250_000, true),
-        (carol(), Some("Deny"), 262_144, false),
-    ] {
-        let mut fields = json!({"metadata": {"managedFields": written(length)}});
-        if let Some(verdict) = says {
-            fields["spec"] = json!({"decisions": word(verdict)});
-        }
-        let told = format!("{says:?} is said with {length} of who wrote what");
-        let changed = attempt(told, &who).changes(&at("offered"), fields);
-        all.push(if is_let_in {
-            changed.accepted()
-        } else {
-            changed.refused(because)
-        });
-    }
     all
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::{Error, Result};
 
@@ -87,7 +88,7 @@ pub struct AuditUser {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Raw {
+struct Raw<'a> {
     #[serde(rename = "auditID")]
     audit_id: String,
     stage: String,
@@ -101,8 +102,10 @@ struct Raw {
     #[serde(default)]
     object_ref: ObjectRef,
     response_status: Option<Status>,
-    request_object: Option<Value>,
-    response_object: Option<Value>,
+    #[serde(borrow)]
+    request_object: Option<&'a RawValue>,
+    #[serde(borrow)]
+    response_object: Option<&'a RawValue>,
     request_received_timestamp: Timestamp,
     stage_timestamp: Timestamp,
     #[serde(default)]
@@ -138,7 +141,7 @@ pub(crate) fn parse(log: &str) -> Result<Vec<AuditEvent>> {
         .filter_map(|line| line.rfind(BEGINNING).and_then(|at| line.get(at..)))
         .filter(|line| line.contains(r#""stage":"ResponseComplete""#))
     {
-        let raw: Raw = serde_json::from_str(line).map_err(Error::parse(format!("the audit log's line {line}")))?;
+        let raw: Raw<'_> = serde_json::from_str(line).map_err(Error::parse(format!("the audit log's line {line}")))?;
         if raw.stage != "ResponseComplete" {
             continue;
         }
@@ -158,11 +161,16 @@ pub(crate) fn parse(log: &str) -> Result<Vec<AuditEvent>> {
             received: raw.request_received_timestamp,
             finished: raw.stage_timestamp,
             annotations: raw.annotations,
-            request: raw.request_object,
-            response: raw.response_object,
+            request: raw.request_object.and_then(legible),
+            response: raw.response_object.and_then(legible),
         });
     }
     Ok(events)
+}
+
+/// An object, if it isn't nested more deeply than JSON is read.
+fn legible(object: &RawValue) -> Option<Value> {
+    serde_json::from_str(object.get()).ok()
 }
 
 #[cfg(test)]
