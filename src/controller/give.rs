@@ -62,22 +62,9 @@ pub fn hung(spec: AccessGrantSpec, wanted: DeadMansSwitch, context: &Context) ->
     }
 }
 
-/// The reason of a request whose grant the API server refuses.
-pub const GRANT_REFUSED: &str = "GrantRefused";
-
-/// Why nothing can be granted when the API server doesn't let the grant be created.
-pub fn refused(error: &CallError) -> Brake {
-    Brake {
-        reason: GRANT_REFUSED,
-        message: format!(
-            "the API server refuses the AccessGrant ({}); ask the cluster's admins",
-            error.quoted()
-        ),
-    }
-}
-
-/// Creates the grant. If it is there already, an operator stopped before it could seal: then that one counts, with its own creation time and terms.
-pub async fn create(context: &Context, spec: AccessGrantSpec) -> Result<AccessGrant, CallError> {
+/// Creates the grant. If it is there already, an operator stopped before it could seal: then that one counts, with its own creation time and terms. Or why the
+/// API server goes on refusing it.
+pub async fn create(context: &Context, spec: AccessGrantSpec) -> Result<Result<AccessGrant, Brake>, CallError> {
     let grants = Api::<AccessGrant>::all(context.client.clone());
     let name = grant::name(&spec.request.uid);
     let grant = AccessGrant {
@@ -96,8 +83,26 @@ pub async fn create(context: &Context, spec: AccessGrantSpec) -> Result<AccessGr
             grants.create(&PostParams::default(), &grant),
         )
         .await;
-    match created {
+    let created = match created {
         Err(error) if error.is_already_exists() => call("reading the AccessGrant", grants.get(&name)).await,
         created => created,
+    };
+    match created {
+        Err(error) if !error.may_pass() => {
+            tracing::warn!(%error, "an AccessGrant can't be created and is tried again");
+            context.metrics.trouble("request", error.kind());
+            Ok(Err(refused(&error)))
+        }
+        created => created.map(Ok),
+    }
+}
+
+fn refused(error: &CallError) -> Brake {
+    Brake {
+        reason: "GrantRefused",
+        message: format!(
+            "the API server refuses the AccessGrant ({}); ask the cluster's admins",
+            error.quoted()
+        ),
     }
 }

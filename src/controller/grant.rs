@@ -45,7 +45,7 @@ pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result
         .unreviewed(&grant.name_any(), review::outstanding(&grant));
     if has_ended(&grant) {
         // Another replica may have ended what this one couldn't.
-        context.tells_overdue(Stuck::grant(&grant), 0);
+        context.metrics.overdue(Stuck::grant(&grant), 0);
         if let Some(until) = doubtful(&grant) {
             context.known.anchors.doubt(until);
         }

@@ -13,7 +13,7 @@ use kube::api::PostParams;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
-use super::give::{GRANT_REFUSED, Hung, create, hung, refused};
+use super::give::{Hung, create, hung};
 use super::keep;
 use super::rounds::Again;
 use super::turns::Turn;
@@ -24,7 +24,7 @@ use crate::cluster::call::{CallError, find};
 use crate::cluster::precedence::First;
 use crate::core::anchor::Until;
 use crate::core::binding;
-use crate::core::facts::NamespaceFacts;
+use crate::core::facts::{Brake, NamespaceFacts};
 use crate::core::grant::{GrantUid, has_ended};
 use crate::core::limits::{Active, Others};
 use crate::core::request::targets::{self, Asked, asked};
@@ -68,7 +68,7 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
     let mut again = None;
     if let Plan::Grant { spec, dead_mans_switch } = plan {
         match hung(*spec, dead_mans_switch, &context) {
-            Hung::Granted(spec) => match create(&context, *spec).await {
+            Hung::Granted(spec) => match create(&context, *spec).await? {
                 Ok(grant) => {
                     observed.grant = Some(grant);
                     // Who made another at the same moment, as another replica may, sees this one, or this one sees that.
@@ -76,15 +76,10 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
                         observed.others.active = others_active(&request, &context).await?;
                     }
                 }
-                Err(error) if error.may_pass() => return Err(error),
-                Err(error) => {
-                    tracing::warn!(%error, "an AccessGrant can't be created and is tried again");
-                    context.metrics.trouble("request", error.kind());
-                    // What is said may be otherwise each time, and whatever is written is a reason to look again.
-                    if says_that_it_is_refused(&observed.request) {
-                        return Ok(Again::After(RETRY));
-                    }
-                    observed.brake = Some(refused(&error));
+                // What is said may be otherwise each time, and whatever is written is a reason to look again.
+                Err(brake) if waits_because_of(&brake, &observed.request) => return Ok(Again::After(RETRY)),
+                Err(brake) => {
+                    observed.brake = Some(brake);
                     again = Some(context.now() + RETRY);
                 }
             },
@@ -125,10 +120,11 @@ pub async fn reconcile(request: Arc<AccessRequest>, context: Arc<Context>) -> Re
     }
 }
 
-fn says_that_it_is_refused(request: &AccessRequest) -> bool {
-    let status = request.status.iter();
-    let granted = status.map(|status| condition::get(&status.conditions, condition::GRANTED));
-    granted.flatten().any(|granted| granted.reason == GRANT_REFUSED)
+/// Whether a request already says that it isn't granted for this reason.
+fn waits_because_of(brake: &Brake, request: &AccessRequest) -> bool {
+    let status = request.status.as_ref();
+    let granted = status.and_then(|status| condition::get(&status.conditions, condition::GRANTED));
+    granted.is_some_and(|granted| granted.reason == brake.reason)
 }
 
 /// Tells what there is to tell of an ended request, and keeps it for its time. What is known is enough: nothing rests on it any more.

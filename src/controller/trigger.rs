@@ -212,7 +212,8 @@ fn is_undecided(request: &AccessRequest) -> bool {
     request.status.as_ref().is_none_or(AccessRequestStatus::is_undecided)
 }
 
-fn is_gone<K: Kind>(object: &K, store: &Store<K>) -> bool {
+/// Whether what changed is not there any more.
+pub fn is_gone<K: Kind>(object: &K, store: &Store<K>) -> bool {
     store.get(&ObjectRef::from_obj(object)).is_none()
 }
 

@@ -8,12 +8,12 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client};
 
 use super::Context;
 use super::known::Known;
-use super::trigger::Desks;
+use super::trigger::{Desks, is_gone};
 use super::watch::{Change, Kind, Shown, Watch, desk};
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, marks};
 use crate::cluster::anchor::Anchors;
@@ -146,16 +146,22 @@ impl Watches {
         vec![
             told(self.requests, desks, health, Desks::request),
             told(self.grants, desks, health, move |desks, change| {
-                of_grants.forgets_what_is_gone();
+                if may_take_away(&change, &desks.grants.1) {
+                    of_grants.forgets_what_is_gone();
+                }
                 desks.grant(change);
             }),
             told(self.policies, desks, health, Desks::policy),
             told(self.bindings, desks, health, move |desks, change| {
-                of_bindings.forgets_what_is_gone();
+                if may_take_away(&change, &desks.bindings.1) {
+                    of_bindings.forgets_what_is_gone();
+                }
                 desks.binding(change);
             }),
             told(self.cluster_bindings, desks, health, move |desks, change| {
-                of_cluster_wide.forgets_what_is_gone();
+                if may_take_away(&change, &desks.cluster_bindings.1) {
+                    of_cluster_wide.forgets_what_is_gone();
+                }
                 desks.cluster_binding(change);
             }),
             told(self.cluster_roles, desks, health, Desks::cluster_role),
@@ -167,6 +173,13 @@ impl Watches {
             }),
             told(self.services, desks, health, Desks::service),
         ]
+    }
+}
+
+fn may_take_away<K: Kind>(change: &Change<K>, store: &Store<K>) -> bool {
+    match change {
+        Change::One(object) => is_gone(object, store),
+        Change::All => true,
     }
 }
 

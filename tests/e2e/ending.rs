@@ -13,8 +13,8 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use crate::outage::passes;
 use crate::scene::{Scene, Word, merges};
+use crate::signs::passes;
 use crate::tools::{eventually, watched};
 use crate::world::{Case, cases};
 

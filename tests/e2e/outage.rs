@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use chrono::TimeDelta;
-use curfew::api::{AccessGrant, AccessRequest, EndReason, RequestPhase, time};
+use curfew::api::{AccessRequest, EndReason, RequestPhase, time};
 use curfew::core::grant::deadline;
 use curfew_testbed::{AuditEvent, Cluster, Component};
 use futures::future::try_join_all;
@@ -13,7 +12,7 @@ use kube::api::ListParams;
 use serde_json::json;
 
 use crate::scene::Scene;
-use crate::signs::{after_deadline, binding_of, deletion_of, leads, now, tries};
+use crate::signs::{after_deadline, binding_of, deletion_of, leads, now, passes, tries};
 use crate::simultaneous::{all_that, ask_many, says};
 use crate::tools::eventually;
 use crate::world::{Case, cases};
@@ -184,10 +183,4 @@ fn copied(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), there).unwrap();
         }
     }
-}
-
-/// Waits until a grant's deadline is over.
-pub async fn passes(grant: &AccessGrant) {
-    let over = deadline(grant) + TimeDelta::seconds(2);
-    eventually("the deadline passes", async || now() > over).await;
 }

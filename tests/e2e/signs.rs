@@ -1,6 +1,6 @@
 //! What an operator says of itself, and what the audit log says of it.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use curfew::api::{AccessGrant, time};
 use curfew::cluster::clock::Clock;
 use curfew::core::grant::deadline;
@@ -97,4 +97,10 @@ pub fn now() -> DateTime<Utc> {
 /// How long after a grant's deadline this was.
 pub fn after_deadline(grant: &AccessGrant, moment: Timestamp) -> SignedDuration {
     moment.duration_since(time::to_kubernetes(deadline(grant)).0)
+}
+
+/// Waits until a grant's deadline is over.
+pub async fn passes(grant: &AccessGrant) {
+    let over = deadline(grant) + TimeDelta::seconds(2);
+    eventually("the deadline passes", async || now() > over).await;
 }
