@@ -20,10 +20,14 @@ use super::watching::LONGEST_SILENCE;
 const ANSWERED: Duration = Duration::from_secs(12);
 
 /// Bounds what a connection may do. Failed calls are not repeated underneath: when to try again is the controllers' matter.
-pub fn bounded(mut config: Config) -> Config {
+pub fn bounded(config: Config) -> Config {
+    bounded_by(LONGEST_SILENCE, config)
+}
+
+fn bounded_by(silence: Duration, mut config: Config) -> Config {
     config.default_retry = false;
     // A connection on which nothing comes any more is closed, whatever waits for it.
-    config.read_timeout = Some(LONGEST_SILENCE);
+    config.read_timeout = Some(silence);
     config.reset_reader_on_write = true;
     config
 }
@@ -92,12 +96,50 @@ mod tests {
     use futures::StreamExt;
     use k8s_openapi::api::core::v1::Namespace;
     use kube::Api;
+    use kube::api::ListParams;
     use kube::runtime::watcher;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
     use tokio::time::Instant;
 
     use super::*;
     use crate::cluster::brakes::Brakes;
     use crate::cluster::clock::Clock;
+
+    /// As many lists as there may be: each begins, and stops.
+    #[tokio::test]
+    async fn an_answer_that_stops_in_the_middle_is_waited_for_no_longer_than_a_silence_lasts() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let begins = async {
+            let mut held = vec![];
+            loop {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                assert!(connection.read(&mut [0; 4096]).await.unwrap() > 0);
+                let head =
+                    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{\"kind\":";
+                connection.write_all(head).await.unwrap();
+                held.push(connection);
+            }
+        };
+        let config = |silence| bounded_by(silence, Config::new(address.parse().unwrap()));
+        let lists = async |config: Config| {
+            let namespaces = Api::<Namespace>::all(Client::try_from(config).unwrap());
+            namespaces.list(&ListParams::default()).await
+        };
+        let stopped = async {
+            let short = lists(config(Duration::from_millis(100))).await;
+            assert!(short.is_err(), "{short:?}");
+            // Whoever has a minute still waits.
+            let long = timeout(Duration::from_millis(300), lists(bounded(config(Duration::ZERO)))).await;
+            assert!(long.is_err(), "{long:?}");
+        };
+        tokio::select! {
+            () = begins => {}
+            ended = timeout(Duration::from_secs(60), stopped) => ended.expect("it isn't waited for for ever"),
+        }
+        assert_eq!(bounded(config(Duration::ZERO)).read_timeout, Some(LONGEST_SILENCE));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_watch_that_is_opened_on_a_dead_connection_is_opened_again() {

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
+use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
@@ -78,6 +79,20 @@ async fn case_41_it_is_ready_only_when_it_has_tried_to_end_every_overdue_grant_a
     run_for(Duration::from_secs(1), &mut running).await;
     assert!(health.ready().unwrap_err().starts_with(NO_GUARDS));
     assert_tells(&metrics, "curfew_swept_bindings_total 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn case_41_nor_is_it_ready_before_it_has_tried_to_end_an_unexplained_access_to_the_whole_cluster() {
+    let orphan = cluster_wide(binding(&grant("gone", -7200..3600)));
+    let server = Server::with(vec![Thing::new("clusterrolebindings", orphan)]);
+    let parts = parts(&server);
+    let health = Arc::clone(&parts.health);
+    let mut running = run(parts, std::future::pending().shared()).boxed();
+    run_for(A_WHILE, &mut running).await;
+    assert_eq!(health.ready().unwrap_err(), NOT_TRIED);
+    server.deletes.add_permits(1);
+    run_for(Duration::from_secs(1), &mut running).await;
+    assert!(health.ready().unwrap_err().starts_with(NO_GUARDS));
 }
 
 #[tokio::test(start_paused = true)]

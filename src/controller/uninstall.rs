@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// So much longer than the one before it may grant is waited: for what it had sent and the API server had not yet done.
 const IN_FLIGHT: Duration = Duration::from_secs(2);
 /// So many of what is left are named.
-const NAMED: usize = 5;
+const NAMED: usize = 10;
 
 /// Waits until every access has ended.
 ///

@@ -7,6 +7,7 @@ use axum::extract::Path;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use kube::runtime::watcher;
 use serde_json::{Value, json};
 
 use super::*;
@@ -222,6 +223,22 @@ async fn a_guard_that_was_put_back_is_tried_only_when_the_api_server_has_had_tim
     let begun = tokio::time::Instant::now();
     guards.prove(guards.settles(&Shelf::new(&[]), &[])).await;
     assert!(begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+/// An operator that begins doesn't know what was there before; those of the guards that can't be tried may have come a moment ago.
+#[tokio::test]
+async fn at_the_start_guards_that_have_stood_there_for_long_are_tried_at_once_and_new_ones_are_not() {
+    let now: chrono::DateTime<chrono::Utc> = "2027-01-15T08:00:00Z".parse().unwrap();
+    let shipped = guard::shipped("operator", true).unwrap();
+    for (age, settles) in [(1, 3), (3600, 0)] {
+        let guards = Guards::new(tries(REQUESTS, BOUNDS), Arc::default(), Clock::new(move || now));
+        let mut shelf = Shelf::new(&sources(None));
+        let created = now - chrono::Duration::seconds(age);
+        let policy =
+            serde_json::from_value(json!({"metadata": {"name": DECISIONS, "creationTimestamp": created.to_rfc3339()}}));
+        shelf.take(0, Ok(watcher::Event::Apply(policy.unwrap())));
+        assert_eq!(guards.settles(&shelf, &shipped), Duration::from_secs(settles), "{age}");
+    }
 }
 
 /// Guards that were in force, while they are tried again and answered so.

@@ -170,6 +170,58 @@ async fn what_is_gone_meanwhile_is_overdue_no_more() {
     assert_tells(&metrics, "curfew_overdue_bindings 0.0");
 }
 
+/// What was refused to this replica another may have done, or its anchor.
+#[tokio::test(start_paused = true)]
+async fn what_another_replica_ended_or_somebody_took_away_is_overdue_no_more() {
+    const LATER: Duration = Duration::from_secs(5);
+    let late = grant("g", -7200..-3600);
+    let mut over = ended(late.clone());
+    over["metadata"]["resourceVersion"] = "2".into();
+    let orphan = binding(&grant("gone", -7200..3600));
+    for (things, goes) in [
+        (
+            vec![Thing::new("accessgrants", late), Thing("accessgrants", over, LATER)],
+            None,
+        ),
+        (vec![Thing::new("rolebindings", orphan.clone())], Some(LATER)),
+        (
+            vec![Thing::new("clusterrolebindings", cluster_wide(orphan))],
+            Some(LATER),
+        ),
+    ] {
+        let mut server = Server::with(things);
+        (server.verdict, server.goes) = (StatusCode::INTERNAL_SERVER_ERROR, goes);
+        server.deletes.add_permits(1000);
+        let parts = parts(&server);
+        let metrics = Arc::clone(&parts.metrics);
+        let mut running = run(parts, std::future::pending().shared()).boxed();
+        run_for(Duration::from_secs(4), &mut running).await;
+        assert_tells(&metrics, "curfew_overdue_bindings 1.0");
+        run_for(Duration::from_secs(4), &mut running).await;
+        assert_tells(&metrics, "curfew_overdue_bindings 0.0");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_one_namespace_hangs_access_to_the_others_ends_all_the_same() {
+    let mut of_two = grant("g", -7200..-3600);
+    let more = |all: &mut serde_json::Value, one| all.as_array_mut().unwrap().push(one);
+    more(
+        &mut of_two["spec"]["targets"],
+        json!({"namespace": "other", "uid": "m"}),
+    );
+    let there = json!({"namespace": "other", "name": "curfew-uid-of-g", "uid": "binding-there"});
+    more(&mut of_two["status"]["bindings"], there);
+    let mut server = Server::with(vec![Thing::new("accessgrants", of_two)]);
+    server.fate = |_, path| match path.contains("/namespaces/team/") {
+        true => Fate::Lost,
+        false => Fate::Answered,
+    };
+    run_so_long(4, &server).await;
+    let there = format!("/other/role{}", binding_of("g"));
+    assert_eq!(server.seconds_of(&Method::DELETE, &there), [0]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn how_late_an_access_ended_is_measured_from_its_deadline() {
     let server = Server::with(vec![Thing::new("accessgrants", grant("g", -7200..-3600))]);
