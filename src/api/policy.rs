@@ -55,8 +55,9 @@ pub struct AccessPolicySpec {
     /// Whether an approval must name the offer's code (`curfew.dev/decision=approve:3f9a2c1b`), so that nobody approves what they haven't seen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_code: bool,
-    /// Whether an approver must present a credential of their own: an approval given under impersonation doesn't count. Needs an authenticator that
-    /// gives a credential id; client certificates and service account tokens do.
+    /// Whether an approver must present a credential of their own: an approval given under impersonation doesn't count, unless who impersonates may also
+    /// make up the credential id (`impersonate` on `userextras/authentication.kubernetes.io/credential-id`). Needs an authenticator that gives a
+    /// credential id; client certificates and service account tokens do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_direct: bool,
     /// How much one requester may have at once under this policy.

@@ -74,7 +74,7 @@ fn is_this(found: &impl Binding, uid: &str) -> bool {
 /// Takes all finalizers off a binding that is being deleted, provided that nobody changed it in between.
 async fn release<K: Binding>(bindings: &Api<K>, name: &str, lingering: K) -> Result<Revoked, CallError> {
     let metadata = lingering.meta();
-    if metadata.finalizers.as_ref().is_none_or(Vec::is_empty) {
+    if !is_held(&lingering) {
         return Ok(Revoked::Gone);
     }
     let without = json!({ "metadata": { "uid": metadata.uid, "resourceVersion": metadata.resource_version, "finalizers": null } });
@@ -84,9 +84,99 @@ async fn release<K: Binding>(bindings: &Api<K>, name: &str, lingering: K) -> Res
         there.patch(&its_name, &PatchParams::default(), &without).await
     };
     match call_for_good("taking finalizers off the binding", releasing).await {
+        // A webhook may have put them on again.
+        Ok(left) if is_held(&left) => Ok(Revoked::Lingers),
         Ok(_) => Ok(Revoked::Gone),
         Err(error) if error.is_not_found() => Ok(Revoked::Gone),
         Err(error) if error.is_conflict() => Ok(Revoked::Lingers),
         Err(error) => Err(error),
+    }
+}
+
+fn is_held(found: &impl Binding) -> bool {
+    found.meta().finalizers.as_ref().is_some_and(|held| !held.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use axum::http::{Method, Response};
+    use kube::client::ClientBuilder;
+    use serde_json::Value;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::cluster::brakes::Brakes;
+    use crate::cluster::clock::{Clock, Clocks};
+    use crate::cluster::connection::client;
+
+    /// As the operator's, to an API server that answers so.
+    fn answered<A>(answer: impl Fn(Method) -> A + Clone + Send + 'static) -> Client
+    where
+        A: Future<Output = Value> + Send + 'static,
+    {
+        let server = tower::service_fn(move |request: axum::http::Request<kube::client::Body>| {
+            let answer = answer(request.method().clone());
+            async move { Ok::<_, tower::BoxError>(Response::new(Body::from(answer.await.to_string()))) }
+        });
+        let clocks = Clocks::new(Clock::system(), Arc::new(Brakes::default()));
+        client(ClientBuilder::new(server, "default"), &clocks)
+    }
+
+    fn the_binding() -> BoundBinding {
+        BoundBinding {
+            namespace: Some("team".into()),
+            name: "curfew-x".into(),
+            uid: "u".into(),
+        }
+    }
+
+    fn held_by(finalizers: &[&str]) -> Value {
+        let metadata = json!({
+            "name": "curfew-x", "namespace": "team", "uid": "u", "deletionTimestamp": "2027-01-15T08:00:00Z", "finalizers": finalizers,
+        });
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"});
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata, "roleRef": role})
+    }
+
+    /// It may be passed over, and hangs for as long as the API server lets it.
+    #[tokio::test(start_paused = true)]
+    async fn a_deletion_that_hangs_at_a_webhook_is_not_called_back_when_it_is_not_waited_for_any_more() {
+        let gone = Arc::new(AtomicBool::new(false));
+        let is_gone = Arc::clone(&gone);
+        let client = answered(move |_| {
+            let gone = Arc::clone(&gone);
+            async move {
+                sleep(Duration::from_secs(34)).await;
+                gone.store(true, Relaxed);
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})
+            }
+        });
+        let begun = tokio::time::Instant::now();
+        let error = revoke(&client, &the_binding()).await.unwrap_err();
+        assert_eq!((error.kind(), begun.elapsed().as_secs()), ("timeout", 10));
+        sleep(Duration::from_secs(50)).await;
+        assert!(is_gone.load(Relaxed));
+    }
+
+    #[tokio::test]
+    async fn a_binding_is_gone_only_when_nothing_holds_it_any_more() {
+        for (left, becomes) in [
+            (&[][..], Revoked::Gone),
+            (&["another.example/held"][..], Revoked::Lingers),
+        ] {
+            let client = answered(move |method| async move {
+                match method {
+                    Method::DELETE => held_by(&["some.example/held", "another.example/held"]),
+                    _ => held_by(left),
+                }
+            });
+            assert_eq!(revoke(&client, &the_binding()).await.unwrap(), becomes);
+        }
     }
 }

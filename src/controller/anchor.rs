@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use super::Context;
 use super::rounds::Again;
 use crate::cluster::call::CallError;
-use crate::core::anchor::{GRACE, Until, Upkeep, upkeep};
+use crate::core::anchor::{GRACE, Until, Upkeep, did_its_part, upkeep};
 
 /// How soon one that didn't go is looked at again.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -42,6 +42,13 @@ pub async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Again, Ca
         Upkeep::Overdue => {
             anchors.is_overdue(until, now);
             return Ok(context.at(now + GRACE));
+        }
+        // Who can't tell trusts no anchor.
+        Upkeep::Stale if anchors.read(&name).await.is_ok_and(|seen| did_its_part(&seen)) => {
+            tracing::warn!(
+                anchor = name,
+                "this anchor did its part, and something holds its Job; it is deleted"
+            );
         }
         Upkeep::Stale => {
             tracing::error!(

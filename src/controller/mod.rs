@@ -62,7 +62,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A look consists of a few calls, each with its own limit. One that takes longer than this waits for what won't come; whatever it had begun can be begun
 /// again.
 const LONGEST_LOOK: Duration = Duration::from_secs(45);
-/// What is far away is looked at now and then: this machine's clocks may run slower than the API server's. It costs no call.
+/// What is far away is looked at now and then: this machine's clocks may run slower than the API server's. It costs no call, except of policies.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// Less than so much is no leap: a server tells its time in whole seconds.
 const LEAP: chrono::Duration = chrono::Duration::milliseconds(1500);

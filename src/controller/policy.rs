@@ -7,8 +7,8 @@ use futures::future::try_join_all;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
-use super::Context;
 use super::rounds::Again;
+use super::{Context, LONGEST_PAUSE};
 use crate::api::{AccessPolicy, AccessPolicyStatus, RoleKind, RoleReference};
 use crate::cluster::call::CallError;
 use crate::core::policy::{PolicyRole, RoleFinding, status};
@@ -22,6 +22,8 @@ pub async fn reconcile(policy: Arc<AccessPolicy>, context: Arc<Context>) -> Resu
     if !context.leadership.leads() {
         return Ok(Again::OnChange);
     }
+    // All of them may be looked at in one moment, and access may be ending.
+    let _turn = context.precedence.telling().await;
     let roles = try_join_all(policy.spec.roles.iter().map(|role| look_at(role, &context)));
     let wide = async {
         match policy.spec.cluster_wide {
@@ -31,7 +33,8 @@ pub async fn reconcile(policy: Arc<AccessPolicy>, context: Arc<Context>) -> Resu
     };
     let (roles, wide) = futures::try_join!(roles, wide)?;
     publish(&context, &policy, status(&policy, &roles, wide, context.now())).await?;
-    Ok(Again::OnChange)
+    // For a moment after a role was changed the API server may answer as if it hadn't been, and nothing tells of that.
+    Ok(Again::After(LONGEST_PAUSE))
 }
 
 async fn look_at(reference: &RoleReference, context: &Context) -> Result<PolicyRole, CallError> {

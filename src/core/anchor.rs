@@ -245,6 +245,24 @@ fn held(metadata: &ObjectMeta) -> Option<&'static str> {
     }
 }
 
+/// Whether a grant with this deadline may hang on that anchor: it says when it ends, and that is not before the deadline, nor long after.
+pub fn serves(anchor: &GrantAnchor, deadline: DateTime<Utc>) -> bool {
+    let GrantAnchor {
+        name,
+        job_uid: _,
+        address: _,
+        address_uid: _,
+        ends_at,
+    } = anchor;
+    // It was chosen a moment before the grant was created, and the two clocks may differ a little.
+    let latest = deadline.checked_add_signed(chrono::Duration::minutes(1) + GRACE);
+    Until::named(name).is_some_and(|until| {
+        time::from_kubernetes(ends_at) == Some(until.0)
+            && deadline <= until.0
+            && latest.is_none_or(|latest| until.0 <= latest)
+    })
+}
+
 /// An anchor as it is now, as far as it can change while grants hang on it.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
@@ -252,6 +270,13 @@ pub struct Seen {
     pub job: Option<Job>,
     /// The Service of its name.
     pub service: Option<Service>,
+}
+
+/// Whether what hung on an anchor that is still there went in time, so that something only holds its Job: anybody's object can, by naming it as its owner.
+pub fn did_its_part(seen: &Seen) -> bool {
+    let Seen { job, service } = seen;
+    let is_going = |job: &Job| job.metadata.deletion_timestamp.is_some();
+    service.is_none() && job.as_ref().is_none_or(is_going)
 }
 
 /// Why the anchor of a grant no longer ends it, in one phrase.
@@ -300,7 +325,7 @@ pub enum Upkeep {
     /// It should be gone by now, and this process learns so only now: it may have been paused or cut off, and so may kube-controller-manager. Look again
     /// after another [`GRACE`].
     Overdue,
-    /// It is still there: kube-controller-manager doesn't do its part. Take it away.
+    /// It is still there: kube-controller-manager doesn't do its part, unless something holds the Job alone. Take it away.
     Stale,
 }
 

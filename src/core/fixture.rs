@@ -311,10 +311,7 @@ pub fn granted(observed: &request::Observed, seconds: i64) -> AccessGrant {
             };
             AccessGrant {
                 metadata,
-                spec: AccessGrantSpec {
-                    anchor: Some(anchor()),
-                    ..*spec
-                },
+                spec: hung(*spec, at(seconds)),
                 status: None,
             }
         }
@@ -359,24 +356,47 @@ pub fn grant_observed() -> grant::Observed {
     }
 }
 
-/// The anchor on which alice's access hangs. It outlives every deadline of these tests but those that are about it.
-pub fn anchor() -> GrantAnchor {
-    GrantAnchor {
-        name: anchor_until().name(),
-        job_uid: "uid-of-the-job".into(),
-        address: "10.0.0.7".into(),
-        address_uid: "uid-of-the-address".into(),
-        ends_at: time::to_kubernetes(anchor_until().moment()),
+/// The same, hung on the anchor that serves it when it is created now.
+pub fn hung(spec: AccessGrantSpec, now: DateTime<Utc>) -> AccessGrantSpec {
+    let until = grant::deadline_if_created(&spec, now).and_then(Until::serving);
+    AccessGrantSpec {
+        anchor: Some(anchor_until(until.unwrap())),
+        ..spec
     }
 }
 
-fn anchor_until() -> Until {
-    Until::serving(at(2 * 60 * 60)).unwrap()
+/// The anchor on which alice's access hangs that is granted in the first minute.
+pub fn anchor() -> GrantAnchor {
+    anchor_until(first_until())
+}
+
+/// The anchor that ends then.
+pub fn anchor_until(until: Until) -> GrantAnchor {
+    GrantAnchor {
+        name: until.name(),
+        job_uid: "uid-of-the-job".into(),
+        address: "10.0.0.7".into(),
+        address_uid: "uid-of-the-address".into(),
+        ends_at: time::to_kubernetes(until.moment()),
+    }
+}
+
+fn first_until() -> Until {
+    Until::serving(at(30 * 60)).unwrap()
 }
 
 /// The same as the API server stores it, armed at the beginning.
 pub fn anchor_seen() -> anchor::Seen {
-    let until = anchor_until();
+    seen_until(first_until())
+}
+
+/// The anchor of this grant, armed at the beginning.
+pub fn anchor_of(grant: &AccessGrant) -> anchor::Seen {
+    let hung_on = grant.spec.anchor.as_ref();
+    seen_until(hung_on.and_then(|anchor| Until::named(&anchor.name)).unwrap())
+}
+
+fn seen_until(until: Until) -> anchor::Seen {
     let stored = |metadata: &mut ObjectMeta, uid: &str| {
         metadata.namespace = Some("curfew-system".into());
         metadata.uid = Some(uid.into());

@@ -19,7 +19,7 @@ use super::facts::{Brake, Home, NamespaceFacts, RoleFacts};
 use super::guard::Standing;
 use super::limits::{self, Others};
 use super::policy::Obstacle;
-use super::{extension, grant, hazard, offer, policy, review};
+use super::{anchor, extension, grant, hazard, offer, policy, review};
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessPolicy, AccessRequest, AccessRequestStatus, Approval, DeadMansSwitch,
     EndReason, GrantPhase, GrantedPolicy, GrantedRole, OnChange, RequestPhase, RequestReference, Revokers,
@@ -193,7 +193,7 @@ fn undecided(draft: Draft<'_>, observed: &Observed, now: DateTime<Utc>) -> Plan 
 fn is_as_decided(grant: &AccessGrant, decided: AccessGrantSpec, offered: &Offered<'_>) -> bool {
     let AccessGrantSpec { anchor, no_anchor, .. } = &grant.spec;
     let serves = match anchor {
-        Some(anchor) => time::from_kubernetes(&anchor.ends_at).is_some_and(|ends| grant::deadline(grant) <= ends),
+        Some(anchor) => anchor::serves(anchor, grant::deadline(grant)),
         None => policy::dead_mans_switch(&offered.policy.spec) == DeadMansSwitch::BestEffort,
     };
     serves

@@ -357,11 +357,29 @@ const NARROWLY: [&str; 3] = ["authentication.k8s.io", "serviceaccounts", "impers
 const MINT: [&str; 3] = ["", "serviceaccounts/token", "create"];
 const PLANT: [&str; 3] = ["", "secrets", "create"];
 
-pub const ACTORS: [Actor; 7] = [
+pub const ACTORS: [Actor; 21] = [
     actor("impersonates", IMPERSONATE, None),
     actor("impersonates-narrowly", NARROWLY, None),
     actor("mints", MINT, None),
     actor("plants-secrets", PLANT, None),
+    actor("reads-secrets", ["", "secrets", "get"], None),
+    actor("lists-secrets", ["", "secrets", "list"], None),
+    actor("runs-pods", ["", "pods", "create"], None),
+    actor("enters-pods", ["", "pods/exec", "create"], None),
+    actor("enters-pods-by-get", ["", "pods/exec", "get"], None),
+    actor("attaches-to-pods", ["", "pods/attach", "create"], None),
+    actor("adds-to-pods", ["", "pods/ephemeralcontainers", "patch"], None),
+    actor(
+        "replicates-pods-as-ever",
+        ["", "replicationcontrollers", "create"],
+        None,
+    ),
+    actor("deploys", ["apps", "deployments", "create"], None),
+    actor("deploys-with-state", ["apps", "statefulsets", "create"], None),
+    actor("deploys-everywhere", ["apps", "daemonsets", "create"], None),
+    actor("replicates-pods", ["apps", "replicasets", "create"], None),
+    actor("runs-jobs", ["batch", "jobs", "create"], None),
+    actor("plans-jobs", ["batch", "cronjobs", "create"], None),
     actor("impersonates-another", IMPERSONATE, Some("another")),
     actor("impersonates-another-narrowly", NARROWLY, Some("another")),
     actor("mints-for-another", MINT, Some("another")),

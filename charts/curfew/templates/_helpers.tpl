@@ -36,8 +36,13 @@ object.?subjects.orValue([]) == oldObject.?subjects.orValue([])
 && object.metadata.?ownerReferences.orValue([]).all(owner, owner in oldObject.metadata.?ownerReferences.orValue([]))
 {{- end }}
 
-{{- /* CEL: no deletion, or one that what is owned follows. Whether it is orphaned where nothing is said is what this is called with. */}}
+{{- /* CEL: what a deletion does with what is owned. Whether it is orphaned where nothing is said is what this is called with. */}}
+{{- define "curfew.propagation" -}}
+request.options.?propagationPolicy.orValue(
+request.options.?orphanDependents.orValue({{ . }}) ? 'Orphan' : 'Background')
+{{- end }}
+
+{{- /* CEL: no deletion, or one that what is owned follows. */}}
 {{- define "curfew.takesItsOwnAlong" -}}
-request.operation != 'DELETE' || request.options.?propagationPolicy.orValue(
-request.options.?orphanDependents.orValue({{ . }}) ? 'Orphan' : 'Background') != 'Orphan'
+request.operation != 'DELETE' || {{ include "curfew.propagation" . }} != 'Orphan'
 {{- end }}

@@ -11,7 +11,8 @@ other demands.
               otherwise    one of status.revokers, the approvers of whatever stage; the stage is then written *
               for Revoke   by the requester: requester
             Empty: nothing does. It reads oldObject alone, because the status in a client's PUT is whatever the client put there.
-  direct    whether the caller presented a credential of their own. Under impersonation there is no credential id.
+  direct    whether the caller presented a credential of their own. Under impersonation there is no credential id, unless somebody may
+            impersonate that key of userextras too and makes one up.
 */}}
 {{- define "curfew.speaker" -}}
 - name: caller

@@ -28,7 +28,7 @@ fn an_anchor_ends_at_the_end_of_a_minute_and_leaves_time_to_create_the_grant() {
 #[test]
 fn a_name_says_until_when_and_other_names_say_nothing() {
     let until = until();
-    assert_eq!(until.name(), "curfew-until-20270115t1001z");
+    assert_eq!(until.name(), "curfew-until-20270115t0831z");
     assert_eq!(Until::named(&until.name()), Some(until));
     for other in [
         "curfew-until-",
@@ -45,7 +45,7 @@ fn a_name_says_until_when_and_other_names_say_nothing() {
 fn its_job_never_makes_a_pod_and_ends_at_the_end_of_its_minute() {
     let spec = job(until(), at(0)).spec.unwrap();
     assert_eq!((spec.parallelism, spec.ttl_seconds_after_finished), (Some(0), Some(0)));
-    assert_eq!(spec.active_deadline_seconds, Some(7260));
+    assert_eq!(spec.active_deadline_seconds, Some(1860));
     assert_eq!(job(until(), at(8000)).spec.unwrap().active_deadline_seconds, Some(1));
 }
 
@@ -53,16 +53,16 @@ fn its_job_never_makes_a_pod_and_ends_at_the_end_of_its_minute() {
 #[test]
 fn its_job_and_its_service_are_these_to_the_letter() {
     let marks = json!({
-        "name": "curfew-until-20270115t1001z",
+        "name": "curfew-until-20270115t0831z",
         "labels": {"curfew.dev/anchor": "true", "app.kubernetes.io/managed-by": "curfew"},
-        "annotations": {"curfew.dev/deadline": "2027-01-15T10:01:00Z"},
+        "annotations": {"curfew.dev/deadline": "2027-01-15T08:31:00Z"},
     });
     let mut owned = marks.clone();
-    owned["ownerReferences"] = json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "curfew-until-20270115t1001z", "uid": "uid-of-the-job"}]);
+    owned["ownerReferences"] = json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "curfew-until-20270115t0831z", "uid": "uid-of-the-job"}]);
     assert_eq!(
         serde_json::to_value(job(until(), at(0))).unwrap(),
         json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": marks, "spec": {
-            "parallelism": 0, "completions": 1, "backoffLimit": 0, "activeDeadlineSeconds": 7260, "ttlSecondsAfterFinished": 0,
+            "parallelism": 0, "completions": 1, "backoffLimit": 0, "activeDeadlineSeconds": 1860, "ttlSecondsAfterFinished": 0,
             "template": {"spec": {
                 "containers": [{"name": "never", "image": "never.invalid/run"}], "restartPolicy": "Never", "automountServiceAccountToken": false,
             }},
@@ -193,6 +193,17 @@ fn an_anchor_is_whole_only_while_the_very_job_and_address_are_there() {
     let mut moved = anchor_seen();
     moved.service.as_mut().unwrap().spec.as_mut().unwrap().cluster_ip = Some("10.0.0.8".into());
     assert!(broken(&anchor(), &moved).is_some());
+}
+
+#[test]
+fn an_anchor_did_its_part_when_its_service_is_gone_and_its_job_is_going() {
+    let mut going = stored();
+    going.metadata.deletion_timestamp = Some(written(1));
+    let seen = |job, service| Seen { job, service };
+    assert!(did_its_part(&seen(Some(going.clone()), None)));
+    assert!(did_its_part(&seen(None, None)));
+    assert!(!did_its_part(&seen(Some(stored()), None)), "nobody began with it");
+    assert!(!did_its_part(&seen(Some(going), anchor_seen().service)));
 }
 
 #[test]

@@ -184,12 +184,8 @@ impl Asked {
                 ..self.request(request).clone()
             })),
             request::Plan::Grant { spec, .. } => {
-                let spec = AccessGrantSpec {
-                    anchor: Some(anchor()),
-                    ..*spec
-                };
-                let written = serde_json::to_string(&spec).unwrap();
-                OnRequest::Grant(self.specs.keep(spec, written))
+                let written = serde_json::to_string(&*spec).unwrap();
+                OnRequest::Grant(self.specs.keep(*spec, written))
             }
         };
         self.answers
@@ -222,7 +218,7 @@ impl Asked {
                 namespace: Some(namespace("team-a")),
                 binding: binding_seen,
             }],
-            anchor: anchor_seen(),
+            anchor: anchor_of(self.grant(grant)),
         };
         let answer = match grant::decide(&seen) {
             grant::Plan::AwaitSeal if self.scene.flaw == Flaw::BindsBeforeTheSeal => OnGrant::Bind,
@@ -272,7 +268,8 @@ impl Asked {
 
     /// The grant of this spec, created now, as the API server stores it.
     pub fn created(&mut self, spec: Number, now: u8) -> Number {
-        let spec = self.specs.get(spec).clone();
+        // On an anchor that serves it, however long the call was under way.
+        let spec = hung(self.specs.get(spec).clone(), moment(now));
         let metadata = ObjectMeta {
             creation_timestamp: Some(written(MOMENTS[usize::from(now)])),
             ..metadata(&grant::name(&spec.request.uid))

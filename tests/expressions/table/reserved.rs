@@ -6,6 +6,7 @@ use crate::attempt::{Attempt, Open, Who, attempt, path};
 use crate::states::{binding, made_up, owner, user, with_metadata};
 
 const RESERVED: &str = "are reserved for Curfew: choose another name";
+const AT_ONCE: &str = "is deleted at once or not at all";
 
 pub fn attempts() -> Vec<Attempt> {
     let mut all = names_and_labels();
@@ -107,10 +108,8 @@ fn changing() -> Vec<Attempt> {
             label("x", json!("y")),
         )
         .refused(RESERVED),
-        attempt("anybody deletes one whom RBAC lets", &admin)
-            .deletes(&path(&binding("curfew-stands")), json!({}))
-            .accepted(),
     ];
+    all.extend(deleting());
     let holds = [
         json!({"metadata": {"finalizers": ["attempts.example/held", "attempts.example/again"]}}),
         json!({"metadata": {"ownerReferences": null}}),
@@ -126,6 +125,61 @@ fn changing() -> Vec<Attempt> {
             let told = format!("nobody changes one of Curfew's: {change} by {:?}", who.name());
             all.push(changes(told, &who, "curfew-stands", change.clone()).refused(RESERVED));
         }
+    }
+    all
+}
+
+/// At once, or not at all.
+fn deleting() -> Vec<Attempt> {
+    let collector = Who::controller("generic-garbage-collector");
+    let mut all = vec![];
+    let of_curfew = ["curfew-named", "labelled", "curfew-stands"];
+    for how in [
+        json!({}),
+        json!({"propagationPolicy": "Background"}),
+        json!({"orphanDependents": false}),
+    ] {
+        for name in of_curfew {
+            let told = format!("anybody deletes {name} whom RBAC lets, {how}");
+            all.push(
+                attempt(told, &Who::admin())
+                    .deletes(&path(&binding(name)), how.clone())
+                    .accepted(),
+            );
+        }
+    }
+    for how in [
+        json!({"propagationPolicy": "Foreground"}),
+        json!({"propagationPolicy": "Orphan"}),
+        json!({"orphanDependents": true}),
+    ] {
+        for who in [Who::admin(), Who::controller("job-controller")] {
+            for name in of_curfew {
+                let told = format!(
+                    "nobody deletes {name} so that it waits for others, {how} by {:?}",
+                    who.name()
+                );
+                all.push(
+                    attempt(told, &who)
+                        .deletes(&path(&binding(name)), how.clone())
+                        .refused(AT_ONCE),
+                );
+            }
+        }
+        for who in [&collector, &Who::controller_manager()] {
+            let told = format!("who collects does it as it must, {how} by {:?}", who.name());
+            all.push(
+                attempt(told, who)
+                    .deletes(&path(&binding("curfew-stands")), how.clone())
+                    .accepted(),
+            );
+        }
+        let told = format!("other bindings are deleted at will, {how}");
+        all.push(
+            attempt(told, &Who::admin())
+                .deletes(&path(&binding("plain")), how.clone())
+                .accepted(),
+        );
     }
     all
 }

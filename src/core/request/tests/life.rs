@@ -1,5 +1,6 @@
 use super::*;
 use crate::api::{DeadMansSwitch, Decision, End, GoDuration, GrantAnchor, GrantedSubject, Verdict};
+use crate::core::anchor::Until;
 use crate::core::facts::Brake;
 
 // ---- waiting -------------------------------------------------------------------------------------------------------
@@ -626,17 +627,24 @@ fn a_grant_without_an_anchor_is_sealed_only_where_the_policy_says_that_it_may_do
     }
 }
 
+/// It was made by the operator, and a webhook of somebody's put another one in.
 #[test]
-fn a_grant_whose_anchor_would_end_it_before_its_deadline_is_not_sealed() {
-    let soon = |seconds| GrantAnchor {
-        ends_at: written(seconds),
-        ..anchor()
+fn a_grant_whose_anchor_would_end_it_before_its_deadline_or_long_after_or_says_otherwise_is_not_sealed() {
+    let deadline = at(2 + 1800);
+    let first = Until::serving(deadline).unwrap();
+    let until =
+        |minutes: i64| anchor_until(Until::serving(first.moment() + chrono::Duration::minutes(minutes - 1)).unwrap());
+    assert!(is_sealed_with(Some(until(0)), None));
+    for minutes in [-1, 2, 60] {
+        assert!(!is_sealed_with(Some(until(minutes)), None), "{minutes}");
+    }
+    let says = |ends_at| GrantAnchor { ends_at, ..until(0) };
+    assert!(!is_sealed_with(Some(says(until(60).ends_at)), None));
+    let forged = GrantAnchor {
+        ends_at: until(0).ends_at,
+        ..until(60)
     };
-    assert!(
-        is_sealed_with(Some(soon(2 + 1800)), None),
-        "the deadline itself is soon enough"
-    );
-    assert!(!is_sealed_with(Some(soon(2 + 1799)), None));
+    assert!(!is_sealed_with(Some(forged), None));
 }
 
 // ---- the guards ----------------------------------------------------------------------------------------------------
