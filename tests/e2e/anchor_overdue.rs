@@ -1,4 +1,4 @@
-//! An anchor that kube-controller-manager doesn't take away: access ended all the same, and no anchor is trusted any more.
+//! An anchor that isn't taken away in time: access ended all the same. Where kube-controller-manager didn't do its part no anchor is trusted any more.
 
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use crate::world::{Case, cases};
 
 pub fn cases() -> Vec<Case> {
     cases![
+        Shipped []:
+            who_holds_the_job_of_an_anchor_from_elsewhere_stops_no_granting;
         Alone [OperatorProcess, ComponentControl, AuditLog]:
             an_anchor_that_isnt_taken_away_in_time_is_the_last_that_is_trusted,
     ]
@@ -81,6 +83,34 @@ async fn an_anchor_that_isnt_taken_away_in_time_is_the_last_that_is_trusted(scen
         .unwrap();
     assert_eq!(none, None);
     scene.has_no_access().await;
+}
+
+/// Whoever sees a grant sees its Job's uid.
+async fn who_holds_the_job_of_an_anchor_from_elsewhere_stops_no_granting(scene: Scene) {
+    scene.namespace_admin().await;
+    scene.has_policy(&scene.policy()).await;
+    let short = json!({"duration": until_the_minute_ends(8)});
+    let grant = scene.granted(&scene.request_with("short", short)).await;
+    let hung = grant.spec.anchor.clone().unwrap();
+    scene
+        .mallory_holds(("batch/v1", "Job"), &hung.name, &hung.job_uid)
+        .await;
+    scene.grant_ended(&grant).await;
+    let jobs = Api::<Job>::namespaced(
+        scene.cluster().admin().client().unwrap(),
+        scene.world.installation.namespace(),
+    );
+    let is_held = async || {
+        let job = jobs.get_opt(&hung.name).await.unwrap();
+        job.is_none_or(|job| job.metadata.deletion_timestamp.is_some())
+    };
+    eventually_within(LIMIT, "kube-controller-manager begins to take it away", is_held).await;
+    assert!(jobs.get_opt(&hung.name).await.unwrap().is_some(), "it is held");
+    eventually_within(LIMIT, "the operator takes it away itself", async || {
+        jobs.get_opt(&hung.name).await.unwrap().is_none()
+    })
+    .await;
+    scene.granted(&scene.request("later")).await;
 }
 
 /// A duration of so many seconds or more, with which an access that is granted soon ends in time for the anchor of a minute's end, with seconds to spare for a slow

@@ -16,7 +16,7 @@ use kube::api::{DeleteParams, PostParams, PropagationPolicy};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, creates, merges, refused};
+use crate::scene::{Scene, creates, merges, person, refused};
 use crate::tools::{eventually, watched};
 use crate::world::{Case, Setting, cases};
 
@@ -33,15 +33,12 @@ pub fn cases() -> Vec<Case> {
             case_56_labels_annotations_or_owners_changed_on_a_binding_end_its_grant,
             case_57_a_foreign_binding_that_looks_a_little_like_ours_stays,
             case_58a_what_would_hold_a_binding_is_taken_off_and_its_grant_ends,
+            a_binding_that_is_deleted_so_that_it_waits_for_others_ends_all_the_same,
             a_grant_that_is_deleted_takes_its_binding_along_however_it_is_deleted;
         Alone [OperatorProcess, ComponentControl]:
             case_53_a_foreign_binding_that_has_our_name_already_is_neither_used_nor_deleted,
             what_was_done_to_bindings_while_the_operator_was_away_is_dealt_with_when_it_returns;
     ]
-}
-
-fn user(user: &curfew_testbed::User) -> Value {
-    json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user.name()})
 }
 
 /// The name of a grant's bindings.
@@ -51,7 +48,7 @@ fn binding_name(grant: &AccessGrant) -> String {
 
 /// A binding for carol, under this name, as somebody else would make it.
 fn foreign(scene: &Scene, name: &str) -> Value {
-    scene.binding(name, ("Role", "reader"), user(&scene.carol))
+    scene.binding(name, ("Role", "reader"), person(scene.carol.name()))
 }
 
 /// What of a binding's metadata makes it Curfew's.
@@ -87,7 +84,11 @@ async fn shelf(scene: &Scene) -> Value {
 
 /// Changes that mallory makes to a binding, each with what the grant's end says of it.
 fn changes(scene: &Scene, grant: &AccessGrant, shelf: &Value) -> Vec<(&'static str, Value, &'static str)> {
-    let (alice, carol, mallory) = (user(&scene.alice), user(&scene.carol), user(&scene.mallory));
+    let (alice, carol, mallory) = (
+        person(scene.alice.name()),
+        person(scene.carol.name()),
+        person(scene.mallory.name()),
+    );
     let own = json!({"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant", "name": grant.name_any(), "uid": grant.uid()});
     vec![
         (
@@ -219,36 +220,58 @@ async fn a_namespace_admin_can_not_touch_a_binding_but_only_delete_it(scene: Sce
 async fn case_55_a_binding_that_the_namespace_admin_deletes_is_not_made_again(scene: Scene) {
     scene.namespace_admin().await;
     scene.has_policy(&scene.policy()).await;
-    for (request, parameters) in [
-        ("plainly", DeleteParams::default()),
-        (
-            "foreground",
-            DeleteParams {
-                propagation_policy: Some(PropagationPolicy::Foreground),
-                ..DeleteParams::default()
-            },
-        ),
-        (
-            "orphan",
-            DeleteParams {
-                propagation_policy: Some(PropagationPolicy::Orphan),
-                ..DeleteParams::default()
-            },
-        ),
-    ] {
-        let grant = scene.quickly_granted(&scene.request(request)).await;
-        scene
-            .of::<RoleBinding>(&scene.mallory)
-            .delete(&binding_name(&grant), &parameters)
-            .await
-            .unwrap();
-        let end = scene.grant_ended(&grant).await.status.unwrap().end.unwrap();
-        assert_eq!(end.reason, EndReason::Drifted);
-        assert!(end.message.contains("deleted"), "{}", end.message);
-        let ended = scene.request_in(request, RequestPhase::Revoked).await;
-        assert_eq!(ended.status.unwrap().message, Some(end.message));
-        scene.has_no_access().await;
+    let grant = scene.quickly_granted(&scene.request("look")).await;
+    let (name, bindings) = (binding_name(&grant), scene.of::<RoleBinding>(&scene.mallory));
+    // It would be held by whatever names it as its owner, also where no operator runs.
+    for way in [PropagationPolicy::Foreground, PropagationPolicy::Orphan] {
+        let error = bindings.delete(&name, &by(way)).await.expect_err("held");
+        assert!(error.to_string().contains("at once or not at all"), "{error}");
+        scene.has_access().await;
     }
+    bindings.delete(&name, &DeleteParams::default()).await.unwrap();
+    is_drifted(&scene, &grant, "look").await;
+    scene.has_no_access().await;
+}
+
+async fn a_binding_that_is_deleted_so_that_it_waits_for_others_ends_all_the_same(scene: Scene) {
+    scene.namespace_admin().await;
+    scene.has_policy(&scene.policy()).await;
+    let ways = [
+        ("foreground", PropagationPolicy::Foreground),
+        ("orphan", PropagationPolicy::Orphan),
+    ];
+    let mut all = vec![];
+    for (request, way) in ways {
+        all.push((request, way, scene.quickly_granted(&scene.request(request)).await));
+    }
+    unreserved(&scene).await;
+    let bindings = scene.of::<RoleBinding>(&scene.mallory);
+    for (request, way, grant) in all {
+        let name = binding_name(&grant);
+        let uid = bindings.get(&name).await.unwrap().uid().unwrap();
+        scene
+            .mallory_holds(("rbac.authorization.k8s.io/v1", "RoleBinding"), &name, &uid)
+            .await;
+        bindings.delete(&name, &by(way)).await.unwrap();
+        is_drifted(&scene, &grant, request).await;
+    }
+    scene.has_no_access().await;
+}
+
+fn by(way: PropagationPolicy) -> DeleteParams {
+    DeleteParams {
+        propagation_policy: Some(way),
+        ..DeleteParams::default()
+    }
+}
+
+/// The grant ends because its binding was deleted, and the request says so.
+async fn is_drifted(scene: &Scene, grant: &AccessGrant, request: &str) {
+    let end = scene.grant_ended(grant).await.status.unwrap().end.unwrap();
+    assert_eq!(end.reason, EndReason::Drifted);
+    assert!(end.message.contains("deleted"), "{}", end.message);
+    let ended = scene.request_in(request, RequestPhase::Revoked).await;
+    assert_eq!(ended.status.unwrap().message, Some(end.message));
 }
 
 /// What admins do with grants: `kubectl delete accessgrant`, with each way to treat what the grant owns.
@@ -556,7 +579,7 @@ async fn case_53_a_foreign_binding_that_has_our_name_already_is_neither_used_nor
     for (request, grant) in granted {
         // One is for somebody else; the other is for alice herself, so that it would serve, and has no deadline on it.
         let subject = if request == "look" { &scene.carol } else { &scene.alice };
-        let binding = scene.binding(&binding_name(&grant), ("Role", "reader"), user(subject));
+        let binding = scene.binding(&binding_name(&grant), ("Role", "reader"), person(subject.name()));
         placed.push((request, grant, creates(&scene.mallory, &binding).await.unwrap()));
     }
     operator.spawn().unwrap();
@@ -589,10 +612,7 @@ async fn what_was_done_to_bindings_while_the_operator_was_away_is_dealt_with_whe
     // A grant that was deleted, so that none explains its binding.
     let orphaned = scene.quickly_granted(&scene.request("orphaned")).await;
     operator.stop().await.unwrap();
-    let orphan = DeleteParams {
-        propagation_policy: Some(PropagationPolicy::Orphan),
-        ..DeleteParams::default()
-    };
+    let orphan = by(PropagationPolicy::Orphan);
     scene.grants().delete(&orphaned.name_any(), &orphan).await.unwrap();
     operator.start().await.unwrap();
     watched(

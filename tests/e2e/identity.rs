@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, Word, creates, merges, merges_status, readiness, refused};
+use crate::scene::{Scene, Word, creates, merges, merges_status, person, readiness, refused};
 use crate::tools::{eventually, watched};
 use crate::world::{Case, cases};
 
@@ -873,8 +873,7 @@ async fn approver(scene: &Scene, name: &str) -> User {
 
 /// Gives `user` a role in this scene's namespace, and waits until the API server knows.
 async fn bind(scene: &Scene, name: &str, role: (&str, &str), user: &User, (verb, resource): (&str, &str)) {
-    let subject = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user.name()});
-    let mut binding = scene.binding(name, role, subject);
+    let mut binding = scene.binding(name, role, person(user.name()));
     binding["metadata"] = json!({"generateName": format!("{name}-"), "namespace": scene.namespace});
     creates(scene.cluster().admin(), &binding).await.unwrap();
     eventually("the right is there", async || {

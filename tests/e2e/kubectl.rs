@@ -8,7 +8,7 @@ use curfew_testbed::{Answer, User};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::scene::{Scene, creates};
+use crate::scene::{Scene, creates, person};
 use crate::tools::{LIMIT, eventually};
 use crate::world::{Case, cases};
 
@@ -328,7 +328,7 @@ async fn everywhere(scene: &Scene, role: &str) -> User {
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": format!("e2e-{name}")},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": format!("curfew-{role}")},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user.name()}],
+        "subjects": [person(user.name())],
     });
     creates(scene.cluster().admin(), &binding).await.unwrap();
     eventually("the right is there", async || {

@@ -8,7 +8,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::anchor_overdue::{GRACE, until_the_minute_ends};
-use crate::scene::{Scene, merges};
+use crate::scene::{Scene, merges, readiness};
 use crate::signs::{assert_on_time, binding_of, deletion_of, is_not_ready, metric, metric_is, tries};
 use crate::tools::{eventually, eventually_within, watched};
 use crate::world::{Case, cases};
@@ -19,6 +19,7 @@ pub fn cases() -> Vec<Case> {
             what_the_operator_may_not_delete_its_anchor_ends_or_it_when_it_may_again,
             begun_anew_without_a_right_it_says_what_it_misses_and_grants_nothing,
             what_is_approved_while_no_grant_may_be_made_says_so_and_is_granted_when_one_may_again,
+            a_policy_says_when_its_role_may_no_longer_be_bound_and_when_it_may_again,
     ]
 }
 
@@ -119,6 +120,29 @@ async fn begun_anew_without_a_right_it_says_what_it_misses_and_grants_nothing(sc
     assert_on_time(&scene, &short);
     rights.get_back().await;
     granted_when_it_may_again(&scene, &pending).await;
+}
+
+/// As when grantableRoles are changed, which starts no operator anew.
+async fn a_policy_says_when_its_role_may_no_longer_be_bound_and_when_it_may_again(scene: Scene) {
+    let role = json!({"kind": "ClusterRole", "name": "e2e-reader"});
+    let policy = scene.has_policy(&scene.policy_with(json!({"roles": [role]}))).await;
+    assert_eq!(readiness(&policy).0, "Ready");
+    let rights = Rights::of(&scene).await;
+    // For a moment the API server may answer as before, and the policy is looked at again only when a role is changed again, or much later.
+    let says = async |reason: &str| {
+        let mut times = 0;
+        eventually("the policy says so", async || {
+            times += 1;
+            let touched = json!({"metadata": {"annotations": {"e2e.example/touched": times.to_string()}}});
+            merges(&rights.roles, "curfew:operator", touched).await.unwrap();
+            readiness(&scene.policies().get(&policy.name_any()).await.unwrap()).0 == reason
+        })
+        .await;
+    };
+    rights.lose("clusterroles.rbac.authorization.k8s.io", &["bind"]).await;
+    says("RoleNotGrantable").await;
+    rights.get_back().await;
+    says("Ready").await;
 }
 
 async fn what_is_approved_while_no_grant_may_be_made_says_so_and_is_granted_when_one_may_again(scene: Scene) {

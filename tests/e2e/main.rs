@@ -41,11 +41,13 @@ mod outage;
 mod policy;
 mod refusal;
 mod replicas;
+mod reserved;
 mod retention;
 mod scene;
 mod schedule;
 mod signs;
 mod simultaneous;
+mod stolen_token;
 mod tools;
 mod tutorial;
 mod uninstall;
@@ -95,8 +97,10 @@ fn main() -> ExitCode {
         policy::cases(),
         refusal::cases(),
         replicas::cases(),
+        reserved::cases(),
         retention::cases(),
         schedule::cases(),
+        stolen_token::cases(),
         tutorial::cases(),
         webhook::cases(),
     ];

@@ -7,7 +7,7 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, creates, would_create};
+use crate::scene::{Scene, creates, person, would_create};
 use crate::tools::eventually;
 use crate::world::{Case, cases};
 
@@ -163,8 +163,7 @@ async fn case_48_where_one_namespace_refuses_the_binding_no_other_keeps_it(scene
     });
     creates(scene.cluster().admin(), &policy).await.unwrap();
     creates(scene.cluster().admin(), &binding).await.unwrap();
-    let subject = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "x"});
-    let mut tried = scene.binding("tried", ("ClusterRole", "e2e-reader"), subject);
+    let mut tried = scene.binding("tried", ("ClusterRole", "e2e-reader"), person("x"));
     tried["metadata"]["namespace"] = json!(scene.second());
     eventually("no binding may be made there", async || {
         would_create(scene.cluster().admin(), &tried).await.is_err()

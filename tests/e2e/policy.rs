@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, creates, merges, name, readiness, refused, would_create};
+use crate::scene::{Scene, creates, merges, name, person, readiness, refused, would_create};
 use crate::tools::eventually;
 use crate::world::{Case, cases};
 
@@ -379,8 +379,7 @@ async fn case_34_a_role_that_the_operator_may_not_bind_makes_the_policy_not_read
     // It isn't the operator's word alone: its own token gets no such binding out of the API server, and one of a grantable role it does.
     let operator = scene.world.installation.operator_user().await.unwrap();
     let binding = |role: &str| {
-        let subject = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": scene.alice.name()});
-        let mut binding = scene.binding("curfew-probe", ("ClusterRole", role), subject);
+        let mut binding = scene.binding("curfew-probe", ("ClusterRole", role), person(scene.alice.name()));
         binding["metadata"]["labels"] = json!({"curfew.dev/grant-uid": "probe"});
         binding["metadata"]["ownerReferences"] =
             json!([{"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant", "name": "probe", "uid": "probe"}]);

@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::scene::{Scene, creates};
+use crate::scene::{Scene, creates, person};
 use crate::simultaneous::{AT_ONCE, all_that, ask_many, says};
 use crate::tools::watched;
 use crate::world::{Case, cases};
@@ -24,15 +24,15 @@ pub fn cases() -> Vec<Case> {
 }
 
 async fn what_has_ended_is_removed_when_it_was_kept_long_enough_and_what_lasts_stays(scene: Scene) {
-    scene.has_policy(&scene.policy_with(json!({"retention": "15s"}))).await;
+    scene.has_policy(&scene.policy_with(json!({"retention": "30s"}))).await;
     let lasts = scene.granted(&scene.request("lasts")).await;
     scene.asked(&scene.request("waits")).await;
-    let brief = scene
-        .granted(&scene.request_with("brief", json!({"duration": "6s"})))
-        .await;
     scene.asked(&scene.request("denied")).await;
     scene.said(&scene.bob, "denied", "deny").await;
     let denied = scene.request_in("denied", RequestPhase::Denied).await;
+    let brief = scene
+        .granted(&scene.request_with("brief", json!({"duration": "6s"})))
+        .await;
     let ended = scene.grant_ended(&brief).await;
     let over = scene.request_in("brief", RequestPhase::Expired).await;
 
@@ -78,11 +78,7 @@ async fn what_is_kept_for_days_is_removed_when_its_policy_says_sooner(scene: Sce
 async fn of_a_requesters_ended_requests_five_hundred_are_kept_and_those_are_the_latest(scene: Scene) {
     let team = json!({"requesters": {"users": [scene.alice.name(), scene.bob.name()]}});
     scene.has_policy(&scene.policy_with(team)).await;
-    let of_another = scene.binding(
-        "another",
-        ("ClusterRole", "curfew-requester"),
-        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": scene.bob.name()}),
-    );
+    let of_another = scene.binding("another", ("ClusterRole", "curfew-requester"), person(scene.bob.name()));
     creates(scene.cluster().admin(), &of_another).await.unwrap();
     scene.asks(&scene.bob, &scene.request("of-another")).await.ok().unwrap();
     scene

@@ -83,7 +83,6 @@ impl Scene {
 
     async fn furnish(&self, dev: &str, sre: &str) {
         let group = |name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": name});
-        let user = |name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name});
         let requests = json!([{"apiGroups": ["curfew.dev"], "resources": ["accessrequests", "accessrequests/status"], "verbs": ["*"]}]);
         for object in [
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": {"scene": self.id}}}),
@@ -94,7 +93,7 @@ impl Scene {
             self.role("writes-requests", requests),
             self.binding("requesters", ("ClusterRole", "curfew-requester"), group(dev)),
             self.binding("approvers", ("ClusterRole", "curfew-approver"), group(sre)),
-            self.binding("outsiders", ("Role", "writes-requests"), user(self.mallory.name())),
+            self.binding("outsiders", ("Role", "writes-requests"), person(self.mallory.name())),
         ] {
             creates(self.cluster().admin(), &object).await.unwrap();
         }
@@ -115,10 +114,9 @@ impl Scene {
 
     /// Makes mallory an admin of this scene's namespace, and nothing more.
     pub async fn namespace_admin(&self) {
-        let mallory = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": self.mallory.name()});
         creates(
             self.cluster().admin(),
-            &self.binding("admins", ("ClusterRole", "admin"), mallory),
+            &self.binding("admins", ("ClusterRole", "admin"), person(self.mallory.name())),
         )
         .await
         .unwrap();
@@ -129,6 +127,16 @@ impl Scene {
                 .unwrap()
         })
         .await;
+    }
+
+    /// Mallory makes something in this scene's namespace that names this as its owner, and goes only when she lets it.
+    pub async fn mallory_holds(&self, (api_version, kind): (&str, &str), name: &str, uid: &str) {
+        let owner =
+            json!({"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "blockOwnerDeletion": true});
+        let held = json!(["e2e.example/held"]);
+        let metadata = json!({"generateName": "holds-", "namespace": self.namespace, "finalizers": held, "ownerReferences": [owner]});
+        let holds = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+        creates(&self.mallory, &holds).await.unwrap();
     }
 
     /// The cluster.
@@ -564,6 +572,11 @@ impl Scene {
     pub fn role_bindings(&self) -> Api<RoleBinding> {
         Api::namespaced(self.cluster().admin().client().unwrap(), &self.namespace)
     }
+}
+
+/// Whom a binding names by this.
+pub fn person(name: &str) -> Value {
+    json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name})
 }
 
 /// `user` creates this: the object as stored, or the refusal.

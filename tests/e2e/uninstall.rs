@@ -127,8 +127,9 @@ async fn case_52_with_the_operator_dead_an_uninstallation_ends_every_access_all_
 }
 
 async fn an_uninstallation_that_cant_end_an_access_fails_and_names_it(scene: Scene) {
-    scene.has_policy(&scene.policy()).await;
+    scene.has_policy(&scene.policy_with(json!({"clusterWide": true}))).await;
     let active = scene.granted(&scene.request("active")).await;
+    let wide = scene.granted(&scene.wide_request("wide", json!({}))).await;
     let installation = &scene.world.installation;
     let roles: Api<k8s_openapi::api::rbac::v1::ClusterRole> = Api::all(scene.cluster().admin().client().unwrap());
     let mut rules = roles.get("curfew:operator").await.unwrap().rules.unwrap();
@@ -166,9 +167,16 @@ async fn an_uninstallation_that_cant_end_an_access_fails_and_names_it(scene: Sce
     };
     let said = uninstalls("30").await;
     assert!(said.contains("not everything ended within 30 s"), "{said}");
-    assert!(said.contains(&format!("AccessGrant {}", active.name_any())), "{said}");
-    let binding = format!("RoleBinding {}/{}", scene.namespace, binding_of(&active));
-    assert!(said.contains(&binding), "{said}");
+    let anchor = &active.spec.anchor.as_ref().unwrap().name;
+    for left in [
+        format!(" RoleBinding {}/{}", scene.namespace, binding_of(&active)),
+        format!(" ClusterRoleBinding {}", binding_of(&wide)),
+        format!(" AccessGrant {}", active.name_any()),
+        format!(" AccessRequest {}/active", scene.namespace),
+        format!(" Job {}/{anchor}", installation.namespace()),
+    ] {
+        assert!(said.contains(&left), "{left:?} in {said}");
+    }
     scene.has_access().await;
 
     // Its pod is evicted, say.

@@ -24,7 +24,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ServerConfig, crypto};
 
-use crate::scene::{Scene, creates, would_create};
+use crate::scene::{Scene, creates, person, would_create};
 use crate::tools::eventually;
 use crate::world::{Case, cases};
 
@@ -62,7 +62,7 @@ async fn what_a_foreign_webhook_hangs_on_another_grant_is_not_made(scene: Scene)
 }
 
 async fn a_foreign_webhook_that_adds_somebody_to_a_binding_gives_nobody_anything(scene: Scene) {
-    let mallory = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": scene.mallory.name()});
+    let mallory = person(scene.mallory.name());
     let one_more = json!({"op": "add", "path": "/subjects/-", "value": mallory});
     let webhook = Webhook::registered(&scene, "rbac.authorization.k8s.io", "rolebindings", one_more).await;
     let end = nothing_is_given(&scene).await;
@@ -157,7 +157,7 @@ impl Webhook {
 
     /// A moment after it was registered it is asked.
     async fn is_in_force(&self, scene: &Scene, resource: &str) {
-        let somebody = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "somebody"});
+        let somebody = person("somebody");
         let probe = match resource {
             "rolebindings" => scene.binding("probe", ("Role", "reader"), somebody),
             "accessrequests" => scene.request("probe"),
