@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::course::events;
 use crate::scene::Scene;
+use crate::tools::eventually;
 use crate::world::{Case, cases};
 
 pub fn cases() -> Vec<Case> {
@@ -165,11 +166,18 @@ async fn case_61_a_stage_that_times_out_opens_to_more_approvers_once_and_says_si
     assert!(condition::is_true(&status.conditions, condition::ESCALATED));
     scene.said(&scene.carol, "look", "approve").await;
     scene.active("look").await;
-    let events = events(&scene, "look").await;
+    // Told of beside all else, so perhaps a little later.
+    let steps = ["StageTimedOut", "Bound"];
+    eventually("an event of each step", async || {
+        let reasons = events(&scene, "look").await;
+        steps.iter().all(|step| reasons.iter().any(|reason| reason == step))
+    })
+    .await;
+    let reasons = events(&scene, "look").await;
     assert_eq!(
-        events.iter().filter(|reason| *reason == "StageTimedOut").count(),
+        reasons.iter().filter(|reason| *reason == "StageTimedOut").count(),
         1,
-        "{events:?}"
+        "{reasons:?}"
     );
     // The first approvers go on being able to.
     scene.asked(&scene.request("again")).await;
