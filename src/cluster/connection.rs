@@ -122,23 +122,23 @@ mod tests {
                 held.push(connection);
             }
         };
-        let config = |silence| bounded_by(silence, Config::new(address.parse().unwrap()));
+        let config = Config::new(address.parse().unwrap());
         let lists = async |config: Config| {
             let namespaces = Api::<Namespace>::all(Client::try_from(config).unwrap());
             namespaces.list(&ListParams::default()).await
         };
         let stopped = async {
-            let short = lists(config(Duration::from_millis(100))).await;
+            let short = lists(bounded_by(Duration::from_millis(100), config.clone())).await;
             assert!(short.is_err(), "{short:?}");
             // Whoever has a minute still waits.
-            let long = timeout(Duration::from_millis(300), lists(bounded(config(Duration::ZERO)))).await;
+            let long = timeout(Duration::from_millis(300), lists(bounded(config.clone()))).await;
             assert!(long.is_err(), "{long:?}");
         };
         tokio::select! {
             () = begins => {}
             ended = timeout(Duration::from_secs(60), stopped) => ended.expect("it isn't waited for for ever"),
         }
-        assert_eq!(bounded(config(Duration::ZERO)).read_timeout, Some(LONGEST_SILENCE));
+        assert_eq!(bounded(config).read_timeout, Some(LONGEST_SILENCE));
     }
 
     #[tokio::test(start_paused = true)]

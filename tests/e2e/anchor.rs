@@ -9,7 +9,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::IPAddress;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::scene::Scene;
@@ -164,10 +164,7 @@ async fn case_58_nobody_but_curfew_makes_or_changes_an_anchor_and_nobody_orphans
         .await
         .unwrap_err();
     assert!(error.to_string().contains("are Curfew's anchors"), "{error}");
-    let orphan = DeleteParams {
-        propagation_policy: Some(PropagationPolicy::Orphan),
-        ..DeleteParams::default()
-    };
+    let orphan = DeleteParams::orphan();
     // The API orphans what a Job owns when nothing is said.
     for how in [&orphan, &DeleteParams::default()] {
         let error = jobs.delete(&name, how).await.expect_err("orphaned");

@@ -41,14 +41,7 @@ async fn an_anchor_that_isnt_taken_away_in_time_is_the_last_that_is_trusted(scen
     assert_on_time(&scene, &grant);
 
     let hung = grant.spec.anchor.unwrap();
-    let jobs = Api::<Job>::namespaced(
-        scene.cluster().admin().client().unwrap(),
-        scene.world.installation.namespace(),
-    );
-    eventually_within(LIMIT, "the operator takes it away itself", async || {
-        jobs.get_opt(&hung.name).await.unwrap().is_none()
-    })
-    .await;
+    is_taken_away(&jobs(&scene), &hung.name).await;
     let deletes = tries(&scene, "delete", "jobs");
     let deleted = deletes.iter().find(|event| event.name == hung.name).unwrap();
     let after = deleted.received.duration_since(hung.ends_at.0);
@@ -96,21 +89,27 @@ async fn who_holds_the_job_of_an_anchor_from_elsewhere_stops_no_granting(scene: 
         .mallory_holds(("batch/v1", "Job"), &hung.name, &hung.job_uid)
         .await;
     scene.grant_ended(&grant).await;
-    let jobs = Api::<Job>::namespaced(
-        scene.cluster().admin().client().unwrap(),
-        scene.world.installation.namespace(),
-    );
+    let jobs = jobs(&scene);
     let is_held = async || {
         let job = jobs.get_opt(&hung.name).await.unwrap();
         job.is_none_or(|job| job.metadata.deletion_timestamp.is_some())
     };
     eventually_within(LIMIT, "kube-controller-manager begins to take it away", is_held).await;
     assert!(jobs.get_opt(&hung.name).await.unwrap().is_some(), "it is held");
-    eventually_within(LIMIT, "the operator takes it away itself", async || {
-        jobs.get_opt(&hung.name).await.unwrap().is_none()
-    })
-    .await;
+    is_taken_away(&jobs, &hung.name).await;
     scene.granted(&scene.request("later")).await;
+}
+
+fn jobs(scene: &Scene) -> Api<Job> {
+    Api::namespaced(
+        scene.cluster().admin().client().unwrap(),
+        scene.world.installation.namespace(),
+    )
+}
+
+async fn is_taken_away(jobs: &Api<Job>, anchor: &str) {
+    let is_gone = async || jobs.get_opt(anchor).await.unwrap().is_none();
+    eventually_within(LIMIT, "the operator takes it away itself", is_gone).await;
 }
 
 /// A duration of so many seconds or more, with which an access that is granted soon ends in time for the anchor of a minute's end, with seconds to spare for a slow

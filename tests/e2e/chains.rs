@@ -7,9 +7,8 @@ use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use crate::course::events;
+use crate::course::told;
 use crate::scene::Scene;
-use crate::tools::eventually;
 use crate::world::{Case, cases};
 
 pub fn cases() -> Vec<Case> {
@@ -166,14 +165,7 @@ async fn case_61_a_stage_that_times_out_opens_to_more_approvers_once_and_says_si
     assert!(condition::is_true(&status.conditions, condition::ESCALATED));
     scene.said(&scene.carol, "look", "approve").await;
     scene.active("look").await;
-    // Told of beside all else, so perhaps a little later.
-    let steps = ["StageTimedOut", "Bound"];
-    eventually("an event of each step", async || {
-        let reasons = events(&scene, "look").await;
-        steps.iter().all(|step| reasons.iter().any(|reason| reason == step))
-    })
-    .await;
-    let reasons = events(&scene, "look").await;
+    let reasons = told(&scene, "look", &["StageTimedOut", "Bound"]).await;
     assert_eq!(
         reasons.iter().filter(|reason| *reason == "StageTimedOut").count(),
         1,

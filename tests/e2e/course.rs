@@ -104,12 +104,7 @@ async fn case_03_access_is_gone_at_its_deadline_and_everything_says_so(scene: Sc
     assert_on_time(&grant, end.at.unwrap().0);
     let status = request.status.unwrap();
     assert_eq!(status.expires_at, Some(time::to_kubernetes(deadline(&grant))));
-    let steps = ["Offered", "Approved", "Bound", "DeadlineReached"];
-    eventually("an event of each step", async || {
-        let reasons = events(&scene, "look").await;
-        steps.iter().all(|step| reasons.iter().any(|reason| reason == step))
-    })
-    .await;
+    told(&scene, "look", &["Offered", "Approved", "Bound", "DeadlineReached"]).await;
 }
 
 async fn case_04_the_clock_starts_at_granting(scene: Scene) {
@@ -270,8 +265,19 @@ fn assert_on_time(grant: &AccessGrant, ended: Timestamp) {
     assert!(late <= MARGIN, "{late} after its deadline");
 }
 
+/// Waits until events on a request have told of each of these steps, which they do beside all else, so perhaps a little later. The reasons of all of them.
+pub async fn told(scene: &Scene, request: &str, steps: &[&str]) -> Vec<String> {
+    let mut reasons = vec![];
+    eventually("an event of each step", async || {
+        reasons = events(scene, request).await;
+        steps.iter().all(|step| reasons.iter().any(|reason| reason == step))
+    })
+    .await;
+    reasons
+}
+
 /// The reasons of all events on a request.
-pub async fn events(scene: &Scene, request: &str) -> Vec<String> {
+async fn events(scene: &Scene, request: &str) -> Vec<String> {
     let all = scene
         .of::<Event>(scene.cluster().admin())
         .list(&ListParams::default())

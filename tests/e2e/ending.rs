@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::scene::{Scene, Word, merges};
 use crate::signs::passes;
-use crate::tools::{eventually, watched};
+use crate::tools::{eventually, gone};
 use crate::world::{Case, cases};
 
 pub fn cases() -> Vec<Case> {
@@ -221,13 +221,7 @@ async fn case_49_a_namespace_deleted_during_a_grant_leaves_the_story(scene: Scen
     );
     scene.loses_access().await;
     assert_tells_the_story(&scene, &grant, &ended);
-    watched(
-        namespaces,
-        &scene.namespace,
-        "nothing holds the namespace",
-        |namespace: Option<&Namespace>| namespace.is_none(),
-    )
-    .await;
+    gone(namespaces, &scene.namespace, "nothing holds the namespace").await;
     assert_eq!(scene.grants().get(&grant.name_any()).await.unwrap().spec, grant.spec);
 }
 
@@ -316,13 +310,7 @@ async fn case_50_a_finalizer_on_a_deleted_request_holds_no_access(scene: Scene) 
         merges(&requests, name, json!({"metadata": {"finalizers": null}}))
             .await
             .unwrap();
-        watched(
-            scene.requests(),
-            name,
-            "nothing else holds it",
-            |request: Option<&AccessRequest>| request.is_none(),
-        )
-        .await;
+        gone(scene.requests(), name, "nothing else holds it").await;
     }
     assert_eq!(
         scene

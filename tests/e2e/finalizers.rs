@@ -10,7 +10,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
 use crate::scene::{Scene, merges, refused};
-use crate::tools::watched;
+use crate::tools::gone;
 use crate::world::{Case, cases};
 
 pub fn cases() -> Vec<Case> {
@@ -43,20 +43,8 @@ async fn case_51_finalizers_forced_off_what_is_going_leave_no_access(scene: Scen
 
     let forced = json!({"metadata": {"finalizers": null}});
     merges(&scene.requests(), "look", forced).await.unwrap();
-    watched(
-        scene.requests(),
-        "look",
-        "it is gone",
-        |found: Option<&AccessRequest>| found.is_none(),
-    )
-    .await;
-    watched(
-        scene.grants(),
-        &grant.name_any(),
-        "it is gone",
-        |found: Option<&AccessGrant>| found.is_none(),
-    )
-    .await;
+    gone(scene.requests(), "look", "it is gone").await;
+    gone(scene.grants(), &grant.name_any(), "it is gone").await;
     scene.has_no_access().await;
     // The same name once more: what went leaves nothing behind that would count.
     let again = scene.asked(&scene.request("look")).await;

@@ -12,12 +12,12 @@ use curfew::core::request::{self, Observed, Plan};
 use curfew_testbed::Component;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
-use kube::api::{DeleteParams, PostParams, PropagationPolicy};
+use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, creates, merges, person, refused};
-use crate::tools::{eventually, watched};
+use crate::tools::{eventually, gone, watched};
 use crate::world::{Case, Setting, cases};
 
 pub fn cases() -> Vec<Case> {
@@ -223,8 +223,8 @@ async fn case_55_a_binding_that_the_namespace_admin_deletes_is_not_made_again(sc
     let grant = scene.quickly_granted(&scene.request("look")).await;
     let (name, bindings) = (binding_name(&grant), scene.of::<RoleBinding>(&scene.mallory));
     // It would be held by whatever names it as its owner, also where no operator runs.
-    for way in [PropagationPolicy::Foreground, PropagationPolicy::Orphan] {
-        let error = bindings.delete(&name, &by(way)).await.expect_err("held");
+    for way in [DeleteParams::foreground(), DeleteParams::orphan()] {
+        let error = bindings.delete(&name, &way).await.expect_err("held");
         assert!(error.to_string().contains("at once or not at all"), "{error}");
         scene.has_access().await;
     }
@@ -237,8 +237,8 @@ async fn a_binding_that_is_deleted_so_that_it_waits_for_others_ends_all_the_same
     scene.namespace_admin().await;
     scene.has_policy(&scene.policy()).await;
     let ways = [
-        ("foreground", PropagationPolicy::Foreground),
-        ("orphan", PropagationPolicy::Orphan),
+        ("foreground", DeleteParams::foreground()),
+        ("orphan", DeleteParams::orphan()),
     ];
     let mut all = vec![];
     for (request, way) in ways {
@@ -252,17 +252,10 @@ async fn a_binding_that_is_deleted_so_that_it_waits_for_others_ends_all_the_same
         scene
             .mallory_holds(("rbac.authorization.k8s.io/v1", "RoleBinding"), &name, &uid)
             .await;
-        bindings.delete(&name, &by(way)).await.unwrap();
+        bindings.delete(&name, &way).await.unwrap();
         is_drifted(&scene, &grant, request).await;
     }
     scene.has_no_access().await;
-}
-
-fn by(way: PropagationPolicy) -> DeleteParams {
-    DeleteParams {
-        propagation_policy: Some(way),
-        ..DeleteParams::default()
-    }
 }
 
 /// The grant ends because its binding was deleted, and the request says so.
@@ -308,13 +301,7 @@ async fn a_grant_that_is_deleted_takes_its_binding_along_however_it_is_deleted(s
             .unwrap_or_else(|error| panic!("{error}"));
     }
     for (_, grant, request) in &all {
-        watched(
-            scene.grants(),
-            &grant.name_any(),
-            "no grant any more",
-            |grant: Option<&AccessGrant>| grant.is_none(),
-        )
-        .await;
+        gone(scene.grants(), &grant.name_any(), "no grant any more").await;
         let ended = scene.request_in(request, RequestPhase::Revoked).await;
         assert_eq!(
             condition::get(&ended.status.unwrap().conditions, condition::ENDED)
@@ -612,16 +599,13 @@ async fn what_was_done_to_bindings_while_the_operator_was_away_is_dealt_with_whe
     // A grant that was deleted, so that none explains its binding.
     let orphaned = scene.quickly_granted(&scene.request("orphaned")).await;
     operator.stop().await.unwrap();
-    let orphan = by(PropagationPolicy::Orphan);
-    scene.grants().delete(&orphaned.name_any(), &orphan).await.unwrap();
+    scene
+        .grants()
+        .delete(&orphaned.name_any(), &DeleteParams::orphan())
+        .await
+        .unwrap();
     operator.start().await.unwrap();
-    watched(
-        scene.grants(),
-        &orphaned.name_any(),
-        "no grant any more",
-        |grant: Option<&AccessGrant>| grant.is_none(),
-    )
-    .await;
+    gone(scene.grants(), &orphaned.name_any(), "no grant any more").await;
     scene.has_no_access().await;
 
     // What a foreign finalizer holds and the operator can't take off still gives access, and nothing says otherwise.

@@ -8,7 +8,7 @@ use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, Word, creates, merges, merges_status, person, readiness, refused};
-use crate::tools::{eventually, watched};
+use crate::tools::{eventually, gone};
 use crate::world::{Case, cases};
 
 /// Each promise with the annotation, and again where the API server doesn't stamp.
@@ -396,13 +396,7 @@ async fn case_18d_nothing_is_decided_on_a_request_that_is_being_deleted(scene: S
     merges(&requests, "look", json!({"metadata": {"finalizers": null}}))
         .await
         .unwrap();
-    watched(
-        requests,
-        "look",
-        "the request is gone",
-        |request: Option<&AccessRequest>| request.is_none(),
-    )
-    .await;
+    gone(requests, "look", "the request is gone").await;
 }
 
 async fn case_19_write_access_to_requests_approves_nothing(scene: Scene) {

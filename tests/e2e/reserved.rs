@@ -1,6 +1,6 @@
 //! Curfew's names and labels are reserved: nobody else makes, changes or holds what bears them; to delete it at once is RBAC's matter alone, and in nothing's way.
 
-use curfew::api::{AccessGrant, EndReason, RequestPhase};
+use curfew::api::{EndReason, RequestPhase};
 use curfew_testbed::User;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::scene::{Scene, creates, merges, person, refused, would_create};
 use crate::stolen_token::its_binding;
-use crate::tools::{eventually, watched};
+use crate::tools::{eventually, gone};
 use crate::world::{Case, cases};
 
 const RESERVED: &str = "are reserved for Curfew: choose another name";
@@ -170,13 +170,7 @@ async fn an_active_grant_doesnt_wedge_the_deletion_of_its_namespace(scene: Scene
         .delete(&scene.namespace, &DeleteParams::default())
         .await
         .unwrap();
-    watched(
-        namespaces,
-        &scene.namespace,
-        "the namespace is gone",
-        |namespace: Option<&Namespace>| namespace.is_none(),
-    )
-    .await;
+    gone(namespaces, &scene.namespace, "the namespace is gone").await;
     // The evidence isn't in the namespace.
     assert_eq!(scene.grant_ended(&grant).await.spec, grant.spec);
     scene.has_no_access().await;
@@ -194,13 +188,7 @@ async fn deleted_grant_ends(scene: Scene, how: DeleteParams) {
     scene.has_policy(&scene.policy()).await;
     let grant = scene.granted(&scene.request("look")).await;
     scene.grants().delete(&grant.name_any(), &how).await.unwrap();
-    watched(
-        scene.grants(),
-        &grant.name_any(),
-        "the grant is gone",
-        |grant: Option<&AccessGrant>| grant.is_none(),
-    )
-    .await;
+    gone(scene.grants(), &grant.name_any(), "the grant is gone").await;
     scene.loses_access().await;
     scene.request_in("look", RequestPhase::Revoked).await;
 }

@@ -1,6 +1,6 @@
 //! What has ended is kept as long as its policy says, with the whole story, and then removed; nothing else is.
 
-use curfew::api::{AccessGrant, AccessRequest, RequestPhase, time};
+use curfew::api::{AccessRequest, RequestPhase, time};
 use curfew::core::retention;
 use curfew_testbed::AuditEvent;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::scene::{Scene, creates, person};
 use crate::simultaneous::{AT_ONCE, all_that, ask_many, says};
-use crate::tools::watched;
+use crate::tools::gone;
 use crate::world::{Case, cases};
 
 pub fn cases() -> Vec<Case> {
@@ -38,13 +38,7 @@ async fn what_has_ended_is_removed_when_it_was_kept_long_enough_and_what_lasts_s
 
     request_is_gone(&scene, "denied").await;
     request_is_gone(&scene, "brief").await;
-    watched(
-        scene.grants(),
-        &brief.name_any(),
-        "the grant is removed",
-        |grant: Option<&AccessGrant>| grant.is_none(),
-    )
-    .await;
+    gone(scene.grants(), &brief.name_any(), "the grant is removed").await;
     let policy = scene
         .policies()
         .get(&format!("policy-{}", scene.id))
@@ -134,13 +128,7 @@ async fn a_stolen_operator_token_removes_nothing_that_has_not_ended(scene: Scene
 }
 
 pub async fn request_is_gone(scene: &Scene, name: &str) {
-    watched(
-        scene.requests(),
-        name,
-        "the request is removed",
-        |request: Option<&AccessRequest>| request.is_none(),
-    )
-    .await;
+    gone(scene.requests(), name, "the request is removed").await;
 }
 
 /// The deletion of a request or a grant of that name.

@@ -26,6 +26,14 @@ pub async fn eventually_within(limit: Duration, what: &str, mut true_now: impl A
     }
 }
 
+/// Watches until there is no object of that name.
+pub async fn gone<K>(api: Api<K>, name: &str, what: &str)
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    watched(api, name, what, |object: Option<&K>| object.is_none()).await;
+}
+
 /// Watches an object until `condition` holds (also of `None`: the object isn't there), and gives the object as it then was.
 pub async fn watched<K>(api: Api<K>, name: &str, what: &str, condition: impl Condition<K>) -> Option<K>
 where

@@ -14,7 +14,7 @@ use crate::anchor_overdue::{GRACE, until_the_minute_ends};
 use crate::anchor_refused::Home;
 use crate::scene::Scene;
 use crate::signs::{binding_of, is_not_ready, leads, now};
-use crate::tools::{eventually, eventually_within, watched};
+use crate::tools::{eventually, eventually_within, gone, watched};
 use crate::world::{Case, cases};
 
 pub fn cases() -> Vec<Case> {
@@ -65,13 +65,11 @@ async fn case_52_an_uninstallation_ends_every_access_first_and_leaves_nothing_st
 
     // The objects stay as evidence, and nothing holds them or their namespace.
     requests.delete("active", &DeleteParams::default()).await.unwrap();
-    let gone = |request: Option<&AccessRequest>| request.is_none();
-    watched(requests, "active", "a deleted request is gone", gone).await;
+    gone(requests, "active", "a deleted request is gone").await;
     let namespaces = Api::<Namespace>::all(scene.cluster().admin().client().unwrap());
     for namespace in [scene.namespace.as_str(), installation.namespace()] {
         namespaces.delete(namespace, &DeleteParams::default()).await.unwrap();
-        let gone = |namespace: Option<&Namespace>| namespace.is_none();
-        watched(namespaces.clone(), namespace, "a deleted namespace is gone", gone).await;
+        gone(namespaces.clone(), namespace, "a deleted namespace is gone").await;
     }
 }
 
@@ -209,8 +207,7 @@ async fn with_the_definition_of_grants_away_when_an_operator_begins_no_access_is
     let definitions = Api::<CustomResourceDefinition>::all(scene.cluster().admin().client().unwrap());
     let name = "accessgrants.curfew.dev";
     definitions.delete(name, &DeleteParams::default()).await.unwrap();
-    let gone = |definition: Option<&CustomResourceDefinition>| definition.is_none();
-    watched(definitions, name, "the definition goes", gone).await;
+    gone(definitions, name, "the definition goes").await;
     scene.has_access().await;
     operator.spawn().unwrap();
     is_not_ready(operator, &["it has not seen yet all of AccessGrant"]).await;
@@ -231,8 +228,7 @@ async fn with_the_operators_namespace_deleted_no_access_is_left(scene: Scene) {
     let home = scene.world.installation.namespace();
     namespaces.delete(home, &DeleteParams::default()).await.unwrap();
     scene.loses_access().await;
-    let gone = |namespace: Option<&Namespace>| namespace.is_none();
-    watched(namespaces, home, "nothing holds the namespace", gone).await;
+    gone(namespaces, home, "nothing holds the namespace").await;
 }
 
 /// One access hangs on an anchor, the other on none, because there was a quota.

@@ -36,6 +36,12 @@ object.?subjects.orValue([]) == oldObject.?subjects.orValue([])
 && object.metadata.?ownerReferences.orValue([]).all(owner, owner in oldObject.metadata.?ownerReferences.orValue([]))
 {{- end }}
 
+{{- /* CEL: what is written bears this prefix in its name or this label, before or after this write. */}}
+{{- define "curfew.bears" -}}
+(object != null && (object.metadata.name.startsWith('{{ .prefix }}') || '{{ .label }}' in object.metadata.?labels.orValue({})))
+|| (oldObject != null && (oldObject.metadata.name.startsWith('{{ .prefix }}') || '{{ .label }}' in oldObject.metadata.?labels.orValue({})))
+{{- end }}
+
 {{- /* CEL: what a deletion does with what is owned. Whether it is orphaned where nothing is said is what this is called with. */}}
 {{- define "curfew.propagation" -}}
 request.options.?propagationPolicy.orValue(

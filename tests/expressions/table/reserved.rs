@@ -19,6 +19,10 @@ fn changes(told: impl Into<String>, who: &Who, name: &str, change: Value) -> Ope
     attempt(told, who).changes(&path(&binding(name)), change)
 }
 
+fn deletes(told: impl Into<String>, who: &Who, name: &str, how: &Value) -> Open {
+    attempt(told, who).deletes(&path(&binding(name)), how.clone())
+}
+
 fn everywhere(name: &str) -> Value {
     let mut all = binding(name);
     all["kind"] = json!("ClusterRoleBinding");
@@ -141,11 +145,7 @@ fn deleting() -> Vec<Attempt> {
     ] {
         for name in of_curfew {
             let told = format!("anybody deletes {name} whom RBAC lets, {how}");
-            all.push(
-                attempt(told, &Who::admin())
-                    .deletes(&path(&binding(name)), how.clone())
-                    .accepted(),
-            );
+            all.push(deletes(told, &Who::admin(), name, &how).accepted());
         }
     }
     for how in [
@@ -159,27 +159,15 @@ fn deleting() -> Vec<Attempt> {
                     "nobody deletes {name} so that it waits for others, {how} by {:?}",
                     who.name()
                 );
-                all.push(
-                    attempt(told, &who)
-                        .deletes(&path(&binding(name)), how.clone())
-                        .refused(AT_ONCE),
-                );
+                all.push(deletes(told, &who, name, &how).refused(AT_ONCE));
             }
         }
         for who in [&collector, &Who::controller_manager()] {
             let told = format!("who collects does it as it must, {how} by {:?}", who.name());
-            all.push(
-                attempt(told, who)
-                    .deletes(&path(&binding("curfew-stands")), how.clone())
-                    .accepted(),
-            );
+            all.push(deletes(told, who, "curfew-stands", &how).accepted());
         }
         let told = format!("other bindings are deleted at will, {how}");
-        all.push(
-            attempt(told, &Who::admin())
-                .deletes(&path(&binding("plain")), how.clone())
-                .accepted(),
-        );
+        all.push(deletes(told, &Who::admin(), "plain", &how).accepted());
     }
     all
 }
