@@ -31,7 +31,7 @@ async fn a_clock_that_is_ahead_or_behind_stops_granting_and_moves_no_end(scene: 
     for (way, seconds) in WRONG {
         let pending = scene.asked(&scene.request(way)).await;
         let short = scene
-            .granted(&scene.request_with(&format!("{way}-short"), json!({"duration": "12s"})))
+            .granted(&scene.request_with(&format!("{way}-short"), json!({"duration": "25s"})))
             .await;
         right.stop().await.unwrap();
         let options = OperatorOptions::new(env!("CARGO_BIN_EXE_curfew"))

@@ -33,7 +33,7 @@ async fn deleted_or_cleared_the_lease_is_held_again_and_each_access_is_given_onc
     for way in ["deleted", "cleared"] {
         scene.asked(&scene.request(way)).await;
         let short = scene
-            .granted(&scene.request_with(&format!("{way}-short"), json!({"duration": "6s"})))
+            .granted(&scene.request_with(&format!("{way}-short"), json!({"duration": "15s"})))
             .await;
         match way {
             "deleted" => drop(leases.delete("curfew", &DeleteParams::default()).await.unwrap()),
@@ -61,7 +61,7 @@ async fn two_processes_with_one_identity_give_each_access_once(scene: Scene) {
     let names: Vec<_> = (0..REQUESTS).map(|number| format!("look-{number}")).collect();
     let requests = names
         .iter()
-        .map(|name| scene.request_with(name, json!({"duration": "15s"})));
+        .map(|name| scene.request_with(name, json!({"duration": "30s"})));
     join_all(requests.map(async |request| scene.quickly_granted(&request).await)).await;
     assert!(leads(first).await && leads(&twin).await, "they still do");
     assert_given_once(&scene, REQUESTS).await;

@@ -176,7 +176,7 @@ async fn what_is_approved_while_no_grant_may_be_made_says_so_and_is_granted_when
 async fn asked_and_granted(scene: &Scene, name: &str) -> (AccessGrant, AccessRequest) {
     let pending = scene.asked(&scene.request(name)).await;
     let short = scene
-        .granted(&scene.request_with(&format!("{name}-short"), json!({"duration": "9s"})))
+        .granted(&scene.request_with(&format!("{name}-short"), json!({"duration": "20s"})))
         .await;
     (short, pending)
 }

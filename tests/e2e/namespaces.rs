@@ -108,7 +108,7 @@ async fn case_65_several_namespaces_are_given_together_and_end_together(scene: S
     scene.has_second().await;
     scene.has_policy_for_both().await;
     let mut request = scene.request_for_both("both");
-    request["spec"]["duration"] = json!("6s");
+    request["spec"]["duration"] = json!("20s");
     let grant = granted_in_both(&scene, &request).await;
     let status = grant.status.as_ref().unwrap();
     assert_eq!(status.bindings.len(), 2);

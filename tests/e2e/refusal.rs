@@ -28,7 +28,7 @@ async fn case_44_while_no_status_can_be_written_access_ends_on_time_and_nothing_
     scene.has_policy(&scene.policy()).await;
     scene.asked(&scene.request("pending")).await;
     let brief = scene
-        .granted(&scene.request_with("brief", json!({"duration": "10s"})))
+        .granted(&scene.request_with("brief", json!({"duration": "25s"})))
         .await;
     let rule = json!({"apiGroups": ["curfew.dev"], "apiVersions": ["*"], "operations": ["UPDATE"],
         "resources": ["accessgrants/status", "accessrequests/status"]});
@@ -65,10 +65,10 @@ async fn case_44_while_no_status_can_be_written_access_ends_on_time_and_nothing_
 async fn case_45_a_binding_that_cant_be_deleted_is_tried_on_and_told_of_and_delays_no_other(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let stuck = scene
-        .granted(&scene.request_with("stuck", json!({"duration": "8s"})))
+        .granted(&scene.request_with("stuck", json!({"duration": "25s"})))
         .await;
     let other = scene
-        .granted(&scene.request_with("other", json!({"duration": "12s"})))
+        .granted(&scene.request_with("other", json!({"duration": "30s"})))
         .await;
     let binding = binding_of(&stuck);
     let operator = scene.world.installation.operator().unwrap();

@@ -424,13 +424,24 @@ impl Scene {
         self.active(name(request)).await
     }
 
-    /// Waits until the request is Active, and gives its grant.
+    /// Waits until access was given, and gives the grant. On a slow machine a short access may be over by then.
     pub async fn active(&self, name: &str) -> AccessGrant {
-        let request = self.request_in(name, RequestPhase::Active).await;
-        self.grants()
+        let was_active = |request: &AccessRequest| {
+            let status = request.status.as_ref();
+            status.is_some_and(|status| {
+                let is_over = status.phase.is_some_and(RequestPhase::is_final);
+                status.phase == Some(RequestPhase::Active) || (is_over && status.grant.is_some())
+            })
+        };
+        let request = self.request_that(name, "access given", was_active).await;
+        let grant = self
+            .grants()
             .get(&request.status.unwrap().grant.unwrap())
             .await
-            .unwrap()
+            .unwrap();
+        let bindings = grant.status.as_ref().map_or(0, |status| status.bindings.len());
+        assert_ne!(bindings, 0, "it was bound: {:#?}", grant.status);
+        grant
     }
 
     /// Waits until the grant has ended.

@@ -11,7 +11,7 @@ use crate::scene::Scene;
 use crate::tools::eventually;
 
 /// So late an access may end while the operator is at work.
-pub const MARGIN: SignedDuration = SignedDuration::from_secs(2);
+pub const MARGIN: SignedDuration = SignedDuration::from_secs(5);
 
 // ---- what an operator says -----------------------------------------------------------------------------------------
 

@@ -25,6 +25,10 @@ async fn each_command_of_the_tutorial_does_what_it_says(scene: Scene) {
     assert!(commands.lines().count() > 40, "{commands}");
     // What is written as `! …` is to fail; bash itself wouldn't mind if it didn't.
     let commands = commands.replace("\n! ", "\nfails ");
+    // What people wait for takes longer on a machine with much else to do.
+    let commands = commands.replace("kubectl wait ", "kubectl wait --timeout=180s ");
+    let commands = commands.replace("--timeout=60s", "--timeout=180s");
+    let commands = commands.replace("timeout: 15s", "timeout: 45s");
     let fails = r#"fails() { if "$@"; then echo "it was to fail: $*" >&2; exit 1; fi; }"#;
     let script = format!("set -euo pipefail\ncd '{}'\n{fails}\n{commands}", root.display());
     let admin = scene.cluster().admin();

@@ -86,7 +86,7 @@ async fn approved_meanwhile(scene: &Scene, name: &str) {
     watched(leases, "curfew", "it was taken to end everything", is_taken).await;
     let operator = scene.world.installation.operator().unwrap();
     eventually("who granted until then knows", async || !leads(operator).await).await;
-    scene.said(&scene.bob, name, "approve").await;
+    scene.decides(&scene.bob, name, "approve").await.unwrap();
     let says = |request: &AccessRequest| {
         let conditions = request.status.clone().unwrap_or_default().conditions;
         condition::get(&conditions, condition::GRANTED).is_some_and(|granted| granted.reason == "Uninstalling")

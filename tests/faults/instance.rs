@@ -26,7 +26,7 @@ use crate::scenarios::{End, Lasts, Scenario, Terms};
 use crate::world::World;
 
 /// So long anything may take that is bound to happen, faults included.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(180);
 /// So long people wait before they try again.
 const PAUSE: Duration = Duration::from_millis(300);
 

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -13,6 +14,9 @@ use serde_json::{Value, json};
 
 use crate::certificates::Pair;
 use crate::{Error, Result};
+
+/// How long a connection may take to be made.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How to reach a cluster: the `cluster` entry of a kubeconfig.
 #[derive(Clone, Debug)]
@@ -98,6 +102,8 @@ pub(crate) async fn client_config(kubeconfig: &Value) -> Result<kube::Config> {
         .await
         .map_err(Error::parse(what()))?;
     config.default_retry = false;
+    // On a machine with much else to do even a handshake takes its time.
+    config.connect_timeout = Some(PATIENCE);
     if !own_proxy {
         config.proxy_url = None;
     }

@@ -21,7 +21,7 @@ use crate::{Error, Result, clock, ports, probe};
 pub struct OperatorOptions {
     /// The program, `env!("CARGO_BIN_EXE_curfew")` in the product's tests.
     pub binary: PathBuf,
-    /// What it is told, before `--identity NAME --kubeconfig PATH --listen 127.0.0.1:PORT`.
+    /// What it is told, before `--kubeconfig PATH --listen 127.0.0.1:PORT`.
     pub arguments: Vec<OsString>,
     /// Its environment; nothing but PATH, HOME and RUST_LOG is inherited.
     pub environment: Vec<(OsString, OsString)>,
@@ -48,7 +48,7 @@ impl OperatorOptions {
             token_file: None,
             identity: None,
             clock_ahead: 0,
-            ready_within: Duration::from_secs(60),
+            ready_within: Duration::from_secs(180),
         }
     }
 
@@ -162,12 +162,12 @@ impl Operator {
         }
         let address = SocketAddr::from(([127, 0, 0, 1], ports::free()?));
         let mut arguments = inner.options.arguments.clone();
-        // The same at every start of this replica, and another for each, unless said: so a start after a kill takes over at once.
-        arguments.extend(["--identity".into(), inner.name.clone().into()]);
         arguments.extend(["--kubeconfig".into(), inner.kubeconfig.clone().into_os_string()]);
         arguments.extend(["--listen".into(), address.to_string().into()]);
         let home = inner.watchdog.data_dir().join("home");
         let mut environment: Vec<(OsString, OsString)> = vec![("HOME".into(), home.into_os_string())];
+        // The same at every start of this replica, and another for each, unless said: so a start after a kill takes over at once. In a pod it is said so too.
+        environment.push(("CURFEW_IDENTITY".into(), inner.name.clone().into()));
         environment.extend(
             ["PATH", "RUST_LOG", "RUST_BACKTRACE"]
                 .iter()
@@ -235,7 +235,7 @@ impl Operator {
         String::from_utf8_lossy(&fs::read(&self.inner.log).unwrap_or_default()).into_owned()
     }
 
-    /// Asks it to end (SIGTERM), and waits until it did: an error if it takes more than 30 s or ends with a failure.
+    /// Asks it to end (SIGTERM), and waits until it did: an error if it takes more than a minute or ends with a failure.
     pub async fn stop(&self) -> Result<()> {
         let start = Instant::now();
         self.signal(Signal::TERM)?;
@@ -244,10 +244,10 @@ impl Operator {
             match process.ended() {
                 Some(status) if status.success() => return Ok(()),
                 Some(_) => return process.check(),
-                None if start.elapsed() > Duration::from_secs(30) => {
+                None if start.elapsed() > Duration::from_secs(60) => {
                     return Err(Error::State {
                         name: self.inner.name.clone(),
-                        state: "still running 30 s after SIGTERM",
+                        state: "still running a minute after SIGTERM",
                         hint: "look at its log for what it waits for",
                     });
                 }

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// Between two attempts: short against the seconds that a start takes.
 const INTERVAL: Duration = Duration::from_millis(30);
 /// One attempt may take so long.
-const ATTEMPT: Duration = Duration::from_secs(5);
+const ATTEMPT: Duration = Duration::from_secs(30);
 
 /// Gets `path` once; the error is what was wrong.
 pub(crate) async fn get(config: &kube::Config, path: &str) -> Result<String, String> {

@@ -14,6 +14,9 @@ use crate::certificates::Subject;
 use crate::kubectl::{self, Answer, Tools};
 use crate::{Cluster, Error, Result};
 
+/// So often kubectl is run when it doesn't get through.
+const TRIES: usize = 6;
+
 /// Somebody who can talk to the cluster. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct User {
@@ -104,9 +107,17 @@ impl User {
             .collect();
         let shown = format!("{} (as {})", kubectl::shown("kubectl", &arguments), self.inner.name);
         let tools = &self.inner.tools;
-        let mut command = tools.command(tools.kubectl.as_os_str(), &self.inner.kubeconfig);
-        command.arg("--kubeconfig").arg(&self.inner.kubeconfig).args(&arguments);
-        kubectl::run(&tools.watchdog, command, shown, stdin).await
+        let mut tries = 0;
+        loop {
+            let mut command = tools.command(tools.kubectl.as_os_str(), &self.inner.kubeconfig);
+            command.arg("--kubeconfig").arg(&self.inner.kubeconfig).args(&arguments);
+            let answer = kubectl::run(&tools.watchdog, command, shown.clone(), stdin).await?;
+            tries += 1;
+            // kubectl waits 10 s for a handshake, and a machine with much else to do may take longer. Nothing was sent then.
+            if tries == TRIES || !answer.stderr.contains("TLS handshake timeout") {
+                return Ok(answer);
+            }
+        }
     }
 
     /// A client with connections of its own, in the async runtime it is called in. It does not retry.
