@@ -280,6 +280,11 @@ impl Anchors {
         self.memory(|memory| memory.overdue.get(&until).copied())
     }
 
+    /// Whether there is room for one that is only made ahead: those never take more than half, however many requests begin at different minutes.
+    pub fn have_room_ahead(&self) -> bool {
+        self.count() < LIMIT / 2
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.0.jobs.state().len()
@@ -291,7 +296,10 @@ impl Anchors {
     /// When the API server couldn't be asked, or refused.
     pub async fn remove(&self, job: &Job, until: Until) -> Result<(), CallError> {
         self.memory(|memory| {
-            memory.tried.remove(&until);
+            // What was found out to be in vain isn't tried again any sooner.
+            memory
+                .tried
+                .retain(|other, tried| *other != until || tried.armed.is_err());
             memory.used.remove(&until);
             memory.overdue.remove(&until);
         });

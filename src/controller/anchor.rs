@@ -27,17 +27,22 @@ pub async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Again, Ca
     };
     // Before all grants were seen nothing is known of what hangs on it.
     context.known.all_grants.all().await;
+    let hangs = context.known.hangs_on(&name);
     // Whatever this process sees for the first time may have been used a moment ago, by the one before it.
-    if context.known.hangs_on(&name) || (anchors.last_used(until).is_none() && !context.uninstalling) {
+    if hangs || (anchors.last_used(until).is_none() && !context.uninstalling) {
         anchors.in_use(until, now);
     } else if context.uninstalling {
         anchors.remove(&job, until).await?;
         return Ok(Again::After(AGAIN));
     }
-    match upkeep(&job, until, anchors.last_used(until), anchors.overdue_since(until), now) {
+    let (used, overdue) = (anchors.last_used(until), anchors.overdue_since(until));
+    match upkeep(&job, until, hangs, used, overdue, now) {
         Upkeep::Keep { until } => return Ok(context.at(until)),
         // Only the replica that grants knows what is about to hang on it; when another begins to grant, it looks at all.
-        Upkeep::Idle if !context.leadership.leads() => return Ok(context.at(until.moment() + GRACE)),
+        Upkeep::Idle | Upkeep::Unfit if !context.leadership.leads() => {
+            return Ok(context.at(until.moment() + GRACE));
+        }
+        Upkeep::Unfit => tracing::debug!(anchor = name, "nothing can hang on this anchor; it is deleted"),
         Upkeep::Idle => tracing::debug!(anchor = name, "nothing hangs on this anchor any more; it is deleted"),
         Upkeep::Overdue => {
             anchors.is_overdue(until, now);

@@ -322,6 +322,8 @@ pub enum Upkeep {
     },
     /// Nothing hangs on it, and has not for a while: take it away.
     Idle,
+    /// Nothing hangs on it, and nothing ever will, for it can't be trusted: take it away, so that another can be made.
+    Unfit,
     /// It should be gone by now, and this process learns so only now: it may have been paused or cut off, and so may kube-controller-manager. Look again
     /// after another [`GRACE`].
     Overdue,
@@ -332,11 +334,12 @@ pub enum Upkeep {
 /// Nothing must have hung on an anchor for so long before it is taken away.
 pub const IDLE: chrono::Duration = chrono::Duration::minutes(2);
 
-/// What is to be done with the anchor of this Job. `used`: when something last hung on it or was about to, if anything ever did. `overdue`: since when this
-/// process knows that it should be gone.
+/// What is to be done with the anchor of this Job. `hangs`: whether a grant that lasts hangs on it. `used`: when something last hung on it or was about to, if
+/// anything ever did. `overdue`: since when this process knows that it should be gone.
 pub fn upkeep(
     job: &Job,
     until: Until,
+    hangs: bool,
     used: Option<DateTime<Utc>>,
     overdue: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
@@ -347,6 +350,10 @@ pub fn upkeep(
             Some(until) if now < until => Upkeep::Keep { until },
             Some(_) => Upkeep::Stale,
         };
+    }
+    // Past its end it is kube-controller-manager's to take away.
+    if now < until.0 && !hangs && matches!(judge_job(job, until), JobState::Broken(_)) {
+        return Upkeep::Unfit;
     }
     let created = job.metadata.creation_timestamp.as_ref().and_then(time::from_kubernetes);
     let idle_at = used.max(created).unwrap_or(now) + IDLE;

@@ -78,6 +78,13 @@ async fn what_somebody_made_of_an_anchor_is_not_trusted(scene: Scene) {
     home.changes_jobs(prolonged).await;
     waits(&scene, "prolonged", &["its Job would end too late"]).await;
     home.leaves_jobs_alone().await;
+    eventually("what can't be trusted has made way", async || {
+        let jobs = home.jobs.list(&ListParams::default()).await.unwrap();
+        let length = |job: &Job| job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
+        jobs.iter().all(|job| length(job) < Some(3600))
+    })
+    .await;
+    assert!(scene.active("prolonged").await.spec.anchor.is_some());
 
     home.has_anchors_without_address(TimeDelta::minutes(50)).await;
     asks_for(&scene, "addressless", "50m").await;

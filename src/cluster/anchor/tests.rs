@@ -4,6 +4,7 @@ use axum::Router;
 use axum::http::{Method, StatusCode, Uri, header};
 use k8s_openapi::api::networking::v1::{IPAddressSpec, ParentReference};
 use kube::runtime::reflector::store;
+use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
 use super::*;
@@ -83,4 +84,20 @@ fn held_address(service: &str) -> IPAddress {
     };
     address.metadata.finalizers = Some(vec!["example.com/hold".into()]);
     address
+}
+
+#[tokio::test]
+async fn what_is_only_made_ahead_takes_no_more_than_half_of_all_anchors() {
+    let (jobs, mut writer) = store();
+    let client = Client::new(Router::new(), HOME);
+    let anchors = Anchors::new(client, HOME.into(), jobs, store().0);
+    for number in 0..LIMIT / 2 {
+        assert!(anchors.have_room_ahead(), "{number}");
+        let metadata = metadata(&format!("curfew-until-{number}"));
+        writer.apply_watcher_event(&Event::Apply(Job {
+            metadata,
+            ..Job::default()
+        }));
+    }
+    assert!(!anchors.have_room_ahead());
 }

@@ -230,20 +230,39 @@ fn an_address_is_trusted_only_as_the_services_own() {
 
 #[test]
 fn an_anchor_is_taken_away_when_nothing_has_hung_on_it_for_a_while_or_when_it_is_overdue() {
-    let far = Until::serving(at(3600)).unwrap();
-    let kept = |used, now| upkeep(&stored(), far, used, None, at(now));
+    let kept = |used, now| upkeep(&stored(), until(), false, used, None, at(now));
     assert_eq!(kept(None, 10), Upkeep::Keep { until: at(120) });
     assert_eq!(kept(None, 120), Upkeep::Idle);
     assert_eq!(kept(Some(at(100)), 120), Upkeep::Keep { until: at(220) });
-    assert_eq!(kept(Some(at(3600)), 3689), Upkeep::Keep { until: at(3690) });
-    assert_eq!(kept(Some(at(3690)), 3690), Upkeep::Overdue);
+    assert_eq!(kept(Some(at(1860)), 1889), Upkeep::Keep { until: at(1890) });
+    assert_eq!(kept(Some(at(1890)), 1890), Upkeep::Overdue);
+}
+
+#[test]
+fn an_anchor_on_which_nothing_can_hang_makes_way_for_another_at_once() {
+    let mut late = stored();
+    late.status.as_mut().unwrap().start_time = Some(written(6));
+    assert!(matches!(judge_job(&late, until()), JobState::Broken(_)));
+    let kept = |job: &Job, hangs, now| upkeep(job, until(), hangs, Some(at(now)), None, at(now));
+    assert_eq!(kept(&late, false, 7), Upkeep::Unfit);
+    assert_eq!(
+        kept(&late, true, 7),
+        Upkeep::Keep { until: at(127) },
+        "that grant ends first"
+    );
+    assert_eq!(kept(&stored(), false, 7), Upkeep::Keep { until: at(127) });
+    assert_eq!(
+        kept(&late, false, 1860),
+        Upkeep::Keep { until: at(1890) },
+        "it goes by itself"
+    );
 }
 
 #[test]
 fn an_anchor_that_should_be_gone_is_given_as_long_again_from_when_that_was_noticed() {
     let far = Until::serving(at(3600)).unwrap();
     // Whoever was paused until then learns of it late.
-    let kept = |now| upkeep(&stored(), far, Some(at(3600)), Some(at(4000)), at(now));
+    let kept = |now| upkeep(&stored(), far, false, Some(at(3600)), Some(at(4000)), at(now));
     assert_eq!(kept(4000), Upkeep::Keep { until: at(4030) });
     assert_eq!(kept(4029), Upkeep::Keep { until: at(4030) });
     assert_eq!(kept(4030), Upkeep::Stale);
