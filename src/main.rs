@@ -164,12 +164,7 @@ async fn run(options: Options) -> Result<(), Failure> {
     if let Ok(agent) = HeaderValue::from_str(&format!("curfew/{} ({identity})", env!("CARGO_PKG_VERSION"))) {
         config.headers.push((USER_AGENT, agent));
     }
-    let home = Home {
-        namespace: options
-            .namespace
-            .clone()
-            .unwrap_or_else(|| config.default_namespace.clone()),
-    };
+    let home = home(&options, &config);
     let brakes = Arc::new(Brakes::default());
     let clocks = Clocks::new(Clock::system(), Arc::clone(&brakes));
     let client = client(ClientBuilder::try_from(config)?, &clocks);
@@ -208,13 +203,7 @@ async fn operate(parts: Parts, listen: SocketAddr) -> Result<(), Failure> {
     let serving = health::serve(listener, Arc::clone(&health), Arc::clone(&parts.metrics));
 
     let told = told_to_end()?;
-    let stop = async move {
-        told.await;
-        tracing::info!("told to end; what was begun is finished first");
-        health.stopping();
-    }
-    .boxed()
-    .shared();
+    let stop = ending(told, health).boxed().shared();
     tokio::select! {
         () = controller::run(parts, stop.clone()) => match stop.peek() {
             Some(()) => { tracing::info!("curfew ends"); Ok(()) }
@@ -257,6 +246,23 @@ fn told_to_end() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
     })
 }
 
+/// Once it is told to end it isn't ready any more.
+async fn ending(told: impl Future<Output = ()>, health: Arc<Health>) {
+    told.await;
+    tracing::info!("told to end; what was begun is finished first");
+    health.stopping();
+}
+
+/// Where it is installed.
+fn home(options: &Options, config: &Config) -> Home {
+    Home {
+        namespace: options
+            .namespace
+            .clone()
+            .unwrap_or_else(|| config.default_namespace.clone()),
+    }
+}
+
 /// Where the API server is.
 async fn connection(options: &Options) -> Result<Config, Failure> {
     let choice = KubeConfigOptions {
@@ -269,4 +275,35 @@ async fn connection(options: &Options) -> Result<Config, Failure> {
         (None, None) => Config::infer().await?,
     };
     Ok(bounded(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What no options name is the pod's, or the context's.
+    #[tokio::test]
+    async fn its_connection_is_bounded_and_its_namespace_is_that_of_its_context() {
+        let file = std::env::temp_dir().join(format!("curfew-connection-{}", std::process::id()));
+        let kubeconfig = r#"{
+            "apiVersion": "v1", "kind": "Config", "current-context": "here", "users": [{"name": "me", "user": {}}],
+            "clusters": [{"name": "one", "cluster": {"server": "https://127.0.0.1:1"}}],
+            "contexts": [{"name": "here", "context": {"cluster": "one", "user": "me", "namespace": "security"}}]
+        }"#;
+        std::fs::write(&file, kubeconfig).unwrap();
+        let options = Options::parse_from(["curfew", "--kubeconfig", file.to_str().unwrap()]);
+        let config = connection(&options).await.unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert!(config.read_timeout.is_some() && !config.default_retry);
+        assert_eq!(home(&options, &config).namespace, "security");
+        let elsewhere = Options::parse_from(["curfew", "--namespace", "elsewhere"]);
+        assert_eq!(home(&elsewhere, &config).namespace, "elsewhere");
+    }
+
+    #[tokio::test]
+    async fn once_it_is_told_to_end_it_says_so_instead_of_being_ready() {
+        let health = Arc::new(Health::new(Arc::new(Brakes::default())));
+        ending(std::future::ready(()), Arc::clone(&health)).await;
+        assert_eq!(health.ready().unwrap_err(), "it is ending");
+    }
 }

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use curfew::api;
 use serde_json::{Value, json};
@@ -53,8 +53,18 @@ fn the_reference_of_conditions_is_the_catalogue() {
 
 /// What the chart makes of these options: all objects, hooks too.
 fn rendered(options: &[&str]) -> Vec<Value> {
+    let rendered = templates(options);
+    assert!(
+        rendered.status.success(),
+        "{}",
+        String::from_utf8_lossy(&rendered.stderr)
+    );
+    serde_saphyr::from_multiple(&String::from_utf8(rendered.stdout).unwrap()).unwrap()
+}
+
+fn templates(options: &[&str]) -> Output {
     let (release, namespace) = RELEASE;
-    let rendered = Command::new(curfew_testbed::helm().unwrap())
+    Command::new(curfew_testbed::helm().unwrap())
         .args(["template", release, "--namespace", namespace])
         .args([
             "--api-versions",
@@ -64,13 +74,30 @@ fn rendered(options: &[&str]) -> Vec<Value> {
         .arg("charts/curfew")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
-        .unwrap();
-    assert!(
-        rendered.status.success(),
-        "{}",
-        String::from_utf8_lossy(&rendered.stderr)
-    );
-    serde_saphyr::from_multiple(&String::from_utf8(rendered.stdout).unwrap()).unwrap()
+        .unwrap()
+}
+
+#[test]
+fn values_that_mean_nothing_are_refused_and_named() {
+    for (wrong, named) in [
+        ("clusterwide=true", "clusterwide"),
+        ("image.tags=1", "tags"),
+        ("clusterWide=yes", "clusterWide"),
+        ("grantableRoles[0].kind=clusterrole", "kind"),
+        ("grantableRoles[0].name=*", "name"),
+        ("replicaCount=-1", "replicaCount"),
+        ("logFormat=yaml", "logFormat"),
+    ] {
+        let whole = [
+            "grantableRoles[0].kind=ClusterRole",
+            "grantableRoles[0].name=view",
+            wrong,
+        ]
+        .join(",");
+        let refused = templates(&["--set", &whole]);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains(named), "{wrong}: {said}");
+    }
 }
 
 fn is_guard(object: &Value) -> bool {

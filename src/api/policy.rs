@@ -104,8 +104,8 @@ pub struct AccessPolicySpec {
 pub struct RoleReference {
     /// `ClusterRole`, or `Role` for one in the namespace that access is asked for.
     pub kind: RoleKind,
-    /// The role's name.
-    #[schemars(length(min = 1, max = 253))]
+    /// The role's name: letters, digits, and of other characters those that stand for themselves in a URL, such as `:`, `.` and `-`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9._~@!$&'()*+,;=:-]+$"))]
     pub name: String,
 }
 

@@ -51,14 +51,17 @@ use super::{GoDuration, RoleReference, Target, time};
 pub struct AccessRequestSpec {
     /// The AccessPolicy to ask under. May be left out when exactly one policy fits; if two fit, the request says which, and waits for nothing: make a new one that names one of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
     pub policy: Option<String>,
     /// The role that is asked for. The policy must name it.
     pub role: RoleReference,
     /// The namespaces that access is asked for, each once. The request's own when nothing is said. It is given in all of them or in none, and ends in all
     /// of them together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 63)))]
+    #[schemars(
+        length(min = 1, max = 32),
+        inner(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))
+    )]
     #[x_kube(validation = Rule::new("self.all(name, self.exists_one(other, other == name))").message("each namespace is named once"))]
     pub namespaces: Option<Vec<String>>,
     /// Whether access is asked for in all namespaces that the policy lets in, by name or by its selector, at the moment of the first offer; at most 32. They
@@ -83,7 +86,7 @@ pub struct AccessRequestSpec {
     /// The AccessGrant that this request is to extend: an active one of the same requester, under the same policy, for the same role and namespaces. It is
     /// approved like any other request; when access is given, the new grant takes over from the old one without a gap. Goes without `startTime`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
     pub extends: Option<String>,
     /// Why access is needed, for the approvers and for whoever looks later.
     #[serde(default, skip_serializing_if = "Option::is_none")]

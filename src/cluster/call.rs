@@ -1,10 +1,13 @@
 //! One call to the API server: bounded in time, its failure named by what was tried.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::Api;
 use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
 use kube::core::Status;
+use serde::de::DeserializeOwned;
 
 /// How long one call may take. The client itself, made as ours is, retries nothing.
 pub const LIMIT: Duration = Duration::from_secs(10);
@@ -171,6 +174,27 @@ pub async fn find<T>(
     find_within(LIMIT, what, future).await
 }
 
+/// Reads one object by a name that somebody has written. What can't stand in a URL as it is names nothing that there could be: the client puts names into URLs
+/// as they are, and `?watch=true` would be another call.
+///
+/// # Errors
+/// As [`find`].
+pub async fn find_named<K>(what: &'static str, api: &Api<K>, name: &str) -> Result<Option<K>, CallError>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    match is_one_segment(name) {
+        true => find(what, api.get(name)).await,
+        false => Ok(None),
+    }
+}
+
+/// Whether a name stands for itself in the path of a URL (RFC 3986, `pchar`).
+pub fn is_one_segment(name: &str) -> bool {
+    let stands = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:@!$&'()*+,;=".contains(&byte);
+    !matches!(name, "" | "." | "..") && name.bytes().all(stands)
+}
+
 /// Makes one read, for which "there is none" is an answer, within `limit`.
 ///
 /// # Errors
@@ -207,6 +231,29 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
+
+    #[test]
+    fn a_name_is_put_into_a_url_only_if_it_says_nothing_else_there() {
+        for name in ["reader", "system:aggregate-to-view", "a.b-c", "...", "@(x)"] {
+            assert!(is_one_segment(name), "{name}");
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            "?",
+            "?watch=true&x=1",
+            "a/b",
+            "../secrets",
+            "a%2fb",
+            "#",
+            "a b",
+            "a\n",
+            "rôle",
+        ] {
+            assert!(!is_one_segment(name), "{name:?}");
+        }
+    }
 
     /// Somebody's webhook that is never answered and may be passed over takes as long as a call may, and then the API server does what it was told.
     #[tokio::test(start_paused = true)]

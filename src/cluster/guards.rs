@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures::future::try_join_all;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -66,12 +67,15 @@ pub struct Seen {
     shipped: Arc<Vec<Shipped>>,
     marks: Vec<Mark>,
     epoch: String,
+    since: DateTime<Utc>,
 }
 
 impl Seen {
-    fn new(shipped: Arc<Vec<Shipped>>, marks: Vec<Mark>) -> Self {
+    /// `touched`: when one of them was last written.
+    fn new(shipped: Arc<Vec<Shipped>>, marks: Vec<Mark>, touched: DateTime<Utc>) -> Self {
         Self {
             epoch: guard::epoch(&marks),
+            since: touched + SETTLES,
             shipped,
             marks,
         }
@@ -99,9 +103,10 @@ impl Guards {
 
     /// How they stand, as far as the watches have shown. The brake is looked at last: it is pulled before another guard is shown.
     pub fn standing(&self) -> Standing {
-        let epoch = self.seen.borrow().as_ref().map(|seen| seen.epoch.clone());
+        let seen = self.seen.borrow();
+        let (epoch, since) = seen.as_ref().map(|seen| (seen.epoch.clone(), seen.since)).unzip();
         let in_force = epoch.is_some() && !self.brakes.is_pulled(Puller::Guards);
-        Standing { epoch, in_force }
+        Standing { epoch, since, in_force }
     }
 
     /// How they stand now: those that attest words, and the rule that keeps words as they were written, are read afresh. Of the others it is enough that
@@ -114,6 +119,7 @@ impl Guards {
             shipped,
             marks,
             epoch: _,
+            since,
         }) = self.seen.borrow().clone()
         else {
             return Ok(Standing::UNSEEN);
@@ -123,8 +129,11 @@ impl Guards {
         let mut now = [others, guard::own(&shipped, read)].concat();
         now.sort_unstable();
         let in_force = now == marks && !self.brakes.is_pulled(Puller::Guards);
-        let epoch = Some(guard::epoch(&now));
-        Ok(Standing { epoch, in_force })
+        Ok(Standing {
+            epoch: Some(guard::epoch(&now)),
+            since: Some(since),
+            in_force,
+        })
     }
 
     /// Tells whenever a guard is another one.
@@ -191,7 +200,9 @@ impl Guards {
                         // An API server that went away may come back and heed no guards, also without that any watch has to begin anew.
                         trial = Some(Box::pin(self.prove_again(stamping)));
                     }
-                    self.show(Seen::new(Arc::clone(&shipped), marks));
+                    // None of them was ever written where none is there, and nothing is granted then.
+                    let touched = shelf.touched(&shipped).unwrap_or_else(|| self.clock.now());
+                    self.show(Seen::new(Arc::clone(&shipped), marks, touched));
                 }
                 served = ended(&mut trial) => {
                     trial = None;

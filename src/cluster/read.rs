@@ -11,7 +11,7 @@ use kube::core::ObjectMeta;
 use kube::{Api, Client, CustomResourceExt, Resource};
 use serde::de::DeserializeOwned;
 
-use super::call::{CallError, call, find};
+use super::call::{CallError, call, find, find_named, is_one_segment};
 use super::together::Together;
 use crate::api::{AccessGrant, AccessPolicy, RoleKind, RoleReference, marks};
 use crate::core::facts::{NamespaceFacts, RoleFacts};
@@ -69,17 +69,17 @@ impl Reads {
             RoleKind::ClusterRole => {
                 let roles = Api::<ClusterRole>::all(self.client.clone());
                 let read = async move {
-                    Ok(find("reading the ClusterRole", roles.get(&name))
+                    Ok(find_named("reading the ClusterRole", &roles, &name)
                         .await?
                         .map(facts_of_cluster_role))
                 };
                 self.roles.ask((reference.clone(), String::new()), read).await
             }
             // A Role is one namespace's: where several are asked for, or the whole cluster, none is meant.
-            RoleKind::Role if namespace.is_empty() => Ok(None),
+            RoleKind::Role if !is_one_segment(namespace) => Ok(None),
             RoleKind::Role => {
                 let roles = Api::<Role>::namespaced(self.client.clone(), namespace);
-                let read = async move { Ok(find("reading the Role", roles.get(&name)).await?.map(facts_of_role)) };
+                let read = async move { Ok(find_named("reading the Role", &roles, &name).await?.map(facts_of_role)) };
                 self.roles.ask((reference.clone(), namespace.to_owned()), read).await
             }
         }
@@ -92,7 +92,7 @@ impl Reads {
     pub async fn namespace(&self, name: &str) -> Result<Option<NamespaceFacts>, CallError> {
         let (namespaces, about) = (Api::<Namespace>::all(self.client.clone()), name.to_owned());
         let read = async move {
-            Ok(find("reading the namespace", namespaces.get(&about))
+            Ok(find_named("reading the namespace", &namespaces, &about)
                 .await?
                 .map(facts_of_namespace))
         };
@@ -115,7 +115,7 @@ impl Reads {
     /// When the read failed; that there is none is an answer.
     pub async fn policy(&self, name: &str) -> Result<Option<AccessPolicy>, CallError> {
         let (policies, about) = (Api::<AccessPolicy>::all(self.client.clone()), name.to_owned());
-        let read = async move { find("reading the AccessPolicy", policies.get(&about)).await };
+        let read = async move { find_named("reading the AccessPolicy", &policies, &about).await };
         self.policies.ask(name.to_owned(), read).await
     }
 
@@ -241,5 +241,40 @@ pub fn facts_of_namespace(
         uid: metadata.uid.unwrap_or_default(),
         labels: metadata.labels.unwrap_or_default(),
         terminating: metadata.deletion_timestamp.is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use axum::Router;
+
+    use super::*;
+
+    /// A watch of all ClusterRoles, say, would hold up whoever asks for ten seconds.
+    #[tokio::test]
+    async fn what_can_not_be_anythings_name_is_not_asked_for() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let server = Router::new().fallback(async move || {
+            count.fetch_add(1, Relaxed);
+        });
+        let reads = Reads::new(Client::new(server, "default"));
+        let role = |kind, name: &str| RoleReference {
+            kind,
+            name: name.into(),
+        };
+        let cluster_role = role(RoleKind::ClusterRole, "?watch=true&x=1");
+        assert_eq!(reads.role(&cluster_role, "team").await.unwrap(), None);
+        for (name, namespace) in [("?", "team"), ("reader", "team/secrets?"), ("..", "team")] {
+            let role = role(RoleKind::Role, name);
+            assert_eq!(reads.role(&role, namespace).await.unwrap(), None);
+        }
+        assert_eq!(reads.namespace("team/../../nodes").await.unwrap(), None);
+        assert_eq!(reads.policy("?limit=1").await.unwrap(), None);
+        assert_eq!(asked.load(Relaxed), 0);
     }
 }

@@ -94,6 +94,7 @@ async fn condemned(grant: Arc<AccessGrant>, context: &Context) -> Arc<AccessGran
 async fn hold(grant: &AccessGrant, context: &Context) -> Result<Again, CallError> {
     // What is known is enough to rest. It is not enough to bind or to end anything.
     let known = context.known.about_grant(grant);
+    let is_bound_somewhere = known.targets.iter().any(|target| target.binding.is_some());
     let mut plan = decide(&known);
     if let Plan::End(_) = plan {
         plan = decide(&observe(grant, known, context).await?);
@@ -105,11 +106,28 @@ async fn hold(grant: &AccessGrant, context: &Context) -> Result<Again, CallError
     match plan {
         Plan::AwaitSeal => Ok(context.at(deadline(grant))),
         Plan::Hold => Ok(tell_of_review(grant, context).await?.or(context.at(deadline(grant)))),
+        Plan::Bind(_) if !context.may_bind() && is_bound_somewhere => all_or_none(grant, context).await,
         // Sealed, but not to be bound now, or not by this replica; when that changes all grants are looked at.
         Plan::Bind(_) if !context.may_bind() => Ok(context.at(deadline(grant))),
         Plan::Bind(_) => bind_as_it_is(grant, context).await,
         Plan::End(why) => end(grant, why, context).await,
     }
+}
+
+/// What was begun to be bound, and can't be now, or not by this replica, ends when it had its time.
+async fn all_or_none(grant: &AccessGrant, context: &Context) -> Result<Again, CallError> {
+    let until = created(grant) + GIVEN_UP;
+    if context.now() < until {
+        return Ok(context.at(until));
+    }
+    if !is_as_known(grant, context).await? {
+        return Ok(Again::After(super::RETRY));
+    }
+    let why = Why {
+        reason: EndReason::BindFailed,
+        message: format!("it could not be bound everywhere within {} s", GIVEN_UP.num_seconds()),
+    };
+    end(grant, why, context).await
 }
 
 /// Binds what is sealed, once the grant was read again: another replica may have bound or ended it, or this one, and the answer was lost.

@@ -20,7 +20,7 @@ use super::turns::Turn;
 use super::{Context, RETRY};
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, AccessRequestStatus, RequestPhase, Seal, condition};
 use crate::cluster::anchor::AGAIN;
-use crate::cluster::call::{CallError, find};
+use crate::cluster::call::{CallError, find, find_named};
 use crate::cluster::precedence::First;
 use crate::core::anchor::Until;
 use crate::core::binding;
@@ -141,7 +141,7 @@ async fn after_its_end(request: &AccessRequest, context: &Context) -> Result<Aga
 
 /// Makes the anchor of an access that begins within moments, so that it begins on time. Whether that was of use is seen then.
 async fn prepare(request: &AccessRequest, context: &Context) {
-    if context.uninstalling {
+    if context.uninstalling || !context.known.anchors.have_room_ahead() {
         return;
     }
     let now = context.now();
@@ -334,7 +334,7 @@ async fn extended(request: &AccessRequest, context: &Context) -> Result<Option<A
     match &request.spec.extends {
         Some(name) => {
             let grants = Api::<AccessGrant>::all(context.client.clone());
-            find("reading the AccessGrant to extend", grants.get(name)).await
+            find_named("reading the AccessGrant to extend", &grants, name).await
         }
         None => Ok(None),
     }

@@ -249,19 +249,38 @@ mod tests {
         std::iter::from_fn(|| told.try_recv().ok()).count() == 1
     }
 
-    /// While a watch was interrupted anything may have happened, of whatever kind.
-    #[test]
-    fn after_any_interruption_all_is_looked_at() {
+    /// What comes from all desks.
+    struct Heard {
+        requests: Told<AccessRequest>,
+        grants: Told<AccessGrant>,
+        policies: Told<AccessPolicy>,
+        bindings: Told<RoleBinding>,
+        cluster_bindings: Told<ClusterRoleBinding>,
+        anchors: Told<Job>,
+    }
+
+    /// All desks, with one object each; the request is undecided, and one policy limits how many a requester may have.
+    fn desks() -> (Desks, Heard) {
         let role_ref = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"});
         let role = json!({"kind": "Role", "name": "reader"});
         let grant = serde_json::to_value(grant_observed().grant.spec).unwrap();
-        let policy = serde_json::to_value(policy_spec()).unwrap();
-        let (requests, mut of_requests) = one(&json!({"spec": {"role": role}}));
-        let (grants, mut of_grants) = one(&json!({"spec": grant}));
-        let (policies, mut of_policies) = one(&json!({"spec": policy}));
-        let (bindings, mut of_bindings) = one(&json!({"roleRef": role_ref}));
-        let (cluster_bindings, mut of_cluster_bindings) = one(&json!({"roleRef": role_ref}));
-        let (anchors, mut of_anchors) = one(&json!({}));
+        let mut policy = serde_json::to_value(policy_spec()).unwrap();
+        policy["limits"] = json!({"pendingPerRequester": 1});
+        let requester = json!({"username": "alice"});
+        let (requests, of_requests) = one(&json!({"spec": {"role": role, "requester": requester}}));
+        let (grants, of_grants) = one(&json!({"spec": grant}));
+        let (policies, of_policies) = one(&json!({"spec": policy}));
+        let (bindings, of_bindings) = one(&json!({"roleRef": role_ref}));
+        let (cluster_bindings, of_cluster_bindings) = one(&json!({"roleRef": role_ref}));
+        let (anchors, of_anchors) = one(&json!({}));
+        let heard = Heard {
+            requests: of_requests,
+            grants: of_grants,
+            policies: of_policies,
+            bindings: of_bindings,
+            cluster_bindings: of_cluster_bindings,
+            anchors: of_anchors,
+        };
         let desks = Desks {
             requests,
             grants,
@@ -273,6 +292,13 @@ mod tests {
                 namespace: "curfew-system".into(),
             },
         };
+        (desks, heard)
+    }
+
+    /// While a watch was interrupted anything may have happened, of whatever kind.
+    #[test]
+    fn after_any_interruption_all_is_looked_at() {
+        let (desks, mut heard) = desks();
         let interrupted: [Interrupted; 10] = [
             ("requests", |desks| desks.request(Change::All)),
             ("grants", |desks| desks.grant(Change::All)),
@@ -288,14 +314,39 @@ mod tests {
         for (kind, is_interrupted) in interrupted {
             is_interrupted(&desks);
             let told = [
-                was_told(&mut of_requests),
-                was_told(&mut of_grants),
-                was_told(&mut of_policies),
-                was_told(&mut of_bindings),
-                was_told(&mut of_cluster_bindings),
-                was_told(&mut of_anchors),
+                was_told(&mut heard.requests),
+                was_told(&mut heard.grants),
+                was_told(&mut heard.policies),
+                was_told(&mut heard.bindings),
+                was_told(&mut heard.cluster_bindings),
+                was_told(&mut heard.anchors),
             ];
             assert_eq!(told, [true; 6], "the watch of {kind}");
+        }
+    }
+
+    #[test]
+    fn a_policy_is_looked_at_when_a_cluster_role_comes_that_it_names_and_not_for_any_other() {
+        let (desks, mut heard) = desks();
+        for (name, is_named) in [("reader", true), ("writer", false)] {
+            let role = json!({"metadata": {"name": name}, "rules": []});
+            desks.cluster_role(Change::One(serde_json::from_value(role).unwrap()));
+            assert_eq!(was_told(&mut heard.policies), is_named, "{name}");
+        }
+    }
+
+    #[test]
+    fn when_a_request_that_waits_is_deleted_another_of_its_requester_is_looked_at() {
+        let (desks, mut heard) = desks();
+        for (requester, is_looked_at) in [("alice", true), ("bob", false)] {
+            let gone = json!({
+                "metadata": {"name": "gone", "namespace": "team", "uid": "g"},
+                "spec": {"role": {"kind": "Role", "name": "reader"}, "requester": {"username": requester}},
+            });
+            desks.request(Change::One(serde_json::from_value(gone).unwrap()));
+            let looked_at: Vec<_> = std::iter::from_fn(|| heard.requests.try_recv().ok()).collect();
+            let other = ObjectRef::new("one").within("team");
+            assert_eq!(looked_at.contains(&other), is_looked_at, "{requester}: {looked_at:?}");
         }
     }
 }

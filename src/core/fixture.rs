@@ -227,6 +227,7 @@ pub fn observed() -> request::Observed {
         brake: None,
         guards: Standing {
             epoch: Some("epoch".into()),
+            since: Some(at(-3600)),
             in_force: true,
         },
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
+use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::{Deserialize, Serialize, de};
@@ -93,6 +94,8 @@ pub struct Shipped {
 pub struct Standing {
     /// Which guards they are; `None` until all were seen.
     pub epoch: Option<String>,
+    /// From when on the API server surely heeds them as they are; `None` until all were seen.
+    pub since: Option<DateTime<Utc>>,
     /// Whether these very guards were found as shipped, and tried out.
     pub in_force: bool,
 }
@@ -101,6 +104,7 @@ impl Standing {
     /// As long as nothing was seen.
     pub const UNSEEN: Self = Self {
         epoch: None,
+        since: None,
         in_force: false,
     };
 }

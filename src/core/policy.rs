@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 pub use self::fit::{Ask, duration, offers_namespace, out_of_bounds, out_of_scope, protected};
 pub use self::roles::{PolicyRole, RoleFinding, obstacles_of_asked_role};
-use super::review;
+use super::{approval, review};
 use crate::api::condition::{self, Finding};
 use crate::api::{
     AccessPolicy, AccessPolicySpec, AccessPolicyStatus, Approval, DeadMansSwitch, GoDuration, InvalidDuration, Limits,
@@ -51,6 +51,7 @@ pub fn flaws(spec: &AccessPolicySpec, roles: &[PolicyRole]) -> Vec<Obstacle> {
     let mut flaws = flaws_of_scope(spec);
     flaws.extend(flaws_of_durations(spec));
     flaws.extend(chain::flaws(spec.approval.as_ref()));
+    flaws.extend(flaw_of_people(spec));
     flaws.extend(spec.reason.as_ref().and_then(|rule| fit::pattern(rule).err()));
     flaws.extend(spec.limits.as_ref().and_then(flaw_of_limits));
     flaws.extend(review::flaw(spec));
@@ -164,6 +165,14 @@ fn flaws_of_durations(spec: &AccessPolicySpec) -> Vec<Obstacle> {
         }
     }
     flaws
+}
+
+/// A request has room for so many who may deny and revoke it.
+fn flaw_of_people(spec: &AccessPolicySpec) -> Option<Obstacle> {
+    const MOST: usize = 1024;
+    let count = approval::revokers(spec).users.len();
+    let message = format!("{count} users and service accounts may decide, and at most {MOST} can; name groups");
+    (count > MOST).then(|| Obstacle::new("TooManyApprovers", message))
 }
 
 /// Whoever may ever approve in a stage: its approvers, and those it escalates to.

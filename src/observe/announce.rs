@@ -151,4 +151,62 @@ mod tests {
         let told = event["note"].as_str().unwrap();
         assert!(note.starts_with(told) && told.len() == NOTE_LIMIT, "{told}");
     }
+
+    fn status(phase: RequestPhase, conditions: &[(&str, &str, &str)]) -> AccessRequestStatus {
+        let conditions: Vec<_> = conditions
+            .iter()
+            .map(|(kind, status, reason)| {
+                serde_json::json!({
+                    "type": kind, "status": status, "reason": reason, "message": "so it is",
+                    "lastTransitionTime": "2027-01-15T08:00:00Z",
+                })
+            })
+            .collect();
+        serde_json::from_value(serde_json::json!({"phase": phase, "conditions": conditions})).unwrap()
+    }
+
+    /// In the order in which a request goes through them.
+    #[test]
+    fn each_step_is_told_once_and_as_a_warning_where_somebody_should_look() {
+        let offered = status(
+            RequestPhase::Pending,
+            &[("Accepted", "True", "Offered"), ("Approved", "False", "Waiting")],
+        );
+        let approved = status(
+            RequestPhase::Approved,
+            &[("Accepted", "True", "Offered"), ("Approved", "True", "Approved")],
+        );
+        let blocked = status(RequestPhase::Pending, &[("Accepted", "False", "NoPolicy")]);
+        let ended = |phase, reason| {
+            let steps = [("Accepted", "True", "Offered"), ("Approved", "False", "Waiting")];
+            status(phase, &[&steps[..], &[("Ended", "True", reason)]].concat())
+        };
+        let glass = status(RequestPhase::Active, &[("BreakGlass", "True", "Broken")]);
+        let reviewed = |reason| status(RequestPhase::Expired, &[("Reviewed", "False", reason)]);
+        let new = AccessRequestStatus::default();
+        for (before, after, expected) in [
+            (&new, &offered, &[("Offered", false)][..]),
+            (&new, &blocked, &[("NoPolicy", true)]),
+            (&blocked, &offered, &[("Offered", false)]),
+            (&offered, &approved, &[("Approved", false)]),
+            (&offered, &offered, &[]),
+            (
+                &offered,
+                &ended(RequestPhase::Expired, "Undecided"),
+                &[("Undecided", false)],
+            ),
+            (
+                &offered,
+                &ended(RequestPhase::Failed, "BindFailed"),
+                &[("BindFailed", true)],
+            ),
+            (&new, &glass, &[("Broken", true)]),
+            (&new, &reviewed("Waiting"), &[("Waiting", false)]),
+            (&reviewed("Waiting"), &reviewed("Overdue"), &[("Overdue", true)]),
+        ] {
+            let told = announcements(before, after);
+            let told: Vec<_> = told.iter().map(|told| (told.reason.as_str(), told.warning)).collect();
+            assert_eq!(told, expected, "from {before:?} to {after:?}");
+        }
+    }
 }

@@ -515,6 +515,7 @@ async fn granted_and_then_stopped(scene: &Scene, name: &str) -> AccessGrant {
         brake: None,
         guards: Standing {
             epoch: Some(scene.world.epoch().await),
+            since: Some(now),
             in_force: true,
         },
         request,
@@ -663,10 +664,10 @@ async fn what_was_done_to_bindings_while_the_operator_was_away_is_dealt_with_whe
 
     // A finalizer put on while nobody looked, and a deadline that passed: ended as soon as somebody looks.
     scene.world.put_guards_back().await;
-    let late = scene
-        .quickly_granted(&scene.request_with("late", json!({"duration": "3s"})))
-        .await;
     let replaced = scene.quickly_granted(&scene.request("replaced")).await;
+    let late = scene
+        .quickly_granted(&scene.request_with("late", json!({"duration": "20s"})))
+        .await;
     operator.stop().await.unwrap();
     unreserved(&scene).await;
     merges(

@@ -19,6 +19,7 @@ pub fn cases() -> Vec<Case> {
         InTurn []:
             case_22d_a_word_forged_while_a_guard_was_away_for_a_moment_does_not_count,
             case_22d_it_does_not_count_either_when_the_operator_saw_nothing_of_it,
+            a_request_forged_while_a_guard_was_away_breaks_no_glass,
             case_22e_a_guard_that_exempts_one_person_stops_granting_to_everyone,
             case_23_without_a_guard_nothing_is_granted_and_access_ends_all_the_same,
             case_23_a_guard_that_only_audits_is_none,
@@ -147,6 +148,31 @@ async fn case_22d_it_does_not_count_either_when_the_operator_saw_nothing_of_it(s
         scene.said(&scene.alice, name, "revoke").await;
         scene.loses_access().await;
     }
+}
+
+/// Mallory asks in alice's name. Nobody would approve, and see that.
+async fn a_request_forged_while_a_guard_was_away_breaks_no_glass(scene: Scene) {
+    let mut policy = scene.policy();
+    policy["spec"]["approval"] = json!({"breakGlass": {}});
+    scene.has_policy(&policy).await;
+    let named = |name: &str| scene.request_with(name, json!({"policy": policy["metadata"]["name"]}));
+    let mut forged = named("forged");
+    forged["spec"]["requester"] = scene.identity(&scene.alice).await;
+    let guard = scene.world.guard("ValidatingAdmissionPolicyBinding", "curfew-requests");
+    admin(&scene, &["delete", BINDING, "curfew-requests"]).await;
+    eventually("the API server takes a forged request", async || {
+        creates(&scene.mallory, &forged).await.is_ok()
+    })
+    .await;
+    creates(scene.cluster().admin(), &guard).await.unwrap();
+    let why = scene.request_blocked_by("forged", "NotAttested").await;
+    assert!(why.contains("make a new request"), "{why}");
+    operator(&scene).wait_until_ready().await.unwrap();
+    scene.has_no_access().await;
+    scene.asks(&scene.alice, &named("now")).await.ok().unwrap();
+    scene.active("now").await;
+    scene.request_blocked_by("forged", "NotAttested").await;
+    assert_eq!(scene.bindings().await.len(), 1, "of alice's own request");
 }
 
 async fn case_22e_a_guard_that_exempts_one_person_stops_granting_to_everyone(scene: Scene) {

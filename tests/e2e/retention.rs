@@ -5,6 +5,7 @@ use curfew::core::retention;
 use curfew_testbed::AuditEvent;
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::ResourceExt;
+use kube::api::DeleteParams;
 use serde_json::json;
 
 use crate::scene::{Scene, creates, person};
@@ -17,6 +18,7 @@ pub fn cases() -> Vec<Case> {
         Shipped [AuditLog]: what_has_ended_is_removed_when_it_was_kept_long_enough_and_what_lasts_stays;
         Shipped []:
             what_is_kept_for_days_is_removed_when_its_policy_says_sooner,
+            what_was_kept_under_a_policy_that_is_gone_is_not_removed_by_another_of_its_name,
             a_stolen_operator_token_removes_nothing_that_has_not_ended;
         // So many at once keep an operator busy for seconds, and others count on theirs.
         Lent []: of_a_requesters_ended_requests_five_hundred_are_kept_and_those_are_the_latest;
@@ -67,6 +69,29 @@ async fn what_is_kept_for_days_is_removed_when_its_policy_says_sooner(scene: Sce
     scene.request_in("denied", RequestPhase::Denied).await;
     scene.has_policy(&scene.policy_with(json!({"retention": "1s"}))).await;
     request_is_gone(&scene, "denied").await;
+}
+
+/// What it is kept for is its own policy's matter; 30 days where that is gone.
+async fn what_was_kept_under_a_policy_that_is_gone_is_not_removed_by_another_of_its_name(scene: Scene) {
+    let policy = scene.policy_with(json!({"retention": "1s"}));
+    scene.has_policy(&scene.policy()).await;
+    for name in ["of-the-former", "of-the-new"] {
+        scene.asked(&scene.request(name)).await;
+        scene.said(&scene.bob, name, "deny").await;
+        scene.request_in(name, RequestPhase::Denied).await;
+        let of_that = policy["metadata"]["name"].as_str().unwrap();
+        if name == "of-the-former" {
+            scene
+                .policies()
+                .delete(of_that, &DeleteParams::default())
+                .await
+                .unwrap();
+            gone(scene.policies(), of_that, "the policy is gone").await;
+            scene.has_policy(&policy).await;
+        }
+    }
+    request_is_gone(&scene, "of-the-new").await;
+    scene.request_now("of-the-former").await;
 }
 
 async fn of_a_requesters_ended_requests_five_hundred_are_kept_and_those_are_the_latest(scene: Scene) {

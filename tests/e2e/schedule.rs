@@ -2,7 +2,9 @@
 
 use curfew::api::{EndReason, RequestPhase, condition, time};
 use curfew::core::grant::deadline;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::Api;
 use serde_json::json;
 
 use crate::scene::Scene;
@@ -28,7 +30,7 @@ fn after(seconds: i64) -> Timestamp {
 async fn case_05_what_was_approved_early_begins_at_its_start_and_no_sooner(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let start = after(20);
-    for (name, duration) in [("later", "5m"), ("brief", "15s")] {
+    for (name, duration) in [("later", "47m"), ("brief", "15s")] {
         let request = scene.request_with(name, json!({"startTime": start.to_string(), "duration": duration}));
         scene.asked(&request).await;
         scene.said(&scene.bob, name, "approve").await;
@@ -50,10 +52,20 @@ async fn case_05_what_was_approved_early_begins_at_its_start_and_no_sooner(scene
     assert_eq!(end.reason, EndReason::Expired);
 
     let later = scene.active("later").await;
+    let anchor = &later.spec.anchor.as_ref().unwrap().name;
+    let jobs = Api::<Job>::namespaced(
+        scene.cluster().admin().client().unwrap(),
+        scene.world.installation.namespace(),
+    );
+    let made = jobs.get(anchor).await.unwrap().metadata.creation_timestamp.unwrap().0;
+    assert!(
+        made < start,
+        "what ends it was made at {made}, before it was needed at {start}"
+    );
     let binding = scene.bindings().await.remove(0);
     let bound = binding.metadata.creation_timestamp.unwrap().0;
     assert!(bound >= start, "bound at {bound}, and begins at {start}");
-    for (grant, seconds) in [(later, 300), (ended, 15)] {
+    for (grant, seconds) in [(later, 47 * 60), (ended, 15)] {
         assert_eq!(
             time::to_kubernetes(deadline(&grant)).0,
             start + SignedDuration::from_secs(seconds),
@@ -67,7 +79,7 @@ async fn case_06_a_start_that_nobody_approved_in_time_is_never_made_up_for(scene
         .has_policy(&scene.policy_with(json!({"startTolerance": "2s"})))
         .await;
     let request = scene.request_with("missed", json!({"startTime": after(3).to_string()}));
-    scene.asked(&request).await;
+    scene.asks(&scene.alice, &request).await.ok().unwrap();
     let ended = scene.request_in("missed", RequestPhase::Expired).await.status.unwrap();
     assert_eq!(
         condition::get(&ended.conditions, condition::ENDED).unwrap().reason,
@@ -87,7 +99,7 @@ async fn case_06_a_start_that_was_missed_because_nothing_ran_is_never_made_up_fo
     scene
         .has_policy(&scene.policy_with(json!({"startTolerance": "1s"})))
         .await;
-    let start = after(6);
+    let start = after(20);
     scene
         .asked(&scene.request_with("missed", json!({"startTime": start.to_string()})))
         .await;

@@ -119,6 +119,12 @@ async fn a_stolen_operator_token_makes_bindings_of_one_shape_only(scene: Scene) 
             json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "e2e-not-grantable"}),
             "is attempting to grant RBAC permissions not currently held",
         ),
+        // All of which it holds itself: Kubernetes lets it bind that.
+        (
+            "/roleRef",
+            json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "curfew:operator"}),
+            "the operator may only bind what it was given the right to bind",
+        ),
         // Listed under the other kind.
         (
             "/roleRef",

@@ -57,6 +57,11 @@ impl Who {
         Self::person(OPERATOR, &["system:masters"])
     }
 
+    /// The operator with the rights that the chart gives it.
+    pub fn operator_by_rbac() -> Self {
+        Self::person(OPERATOR, &["system:serviceaccounts"])
+    }
+
     /// One of kube-controller-manager's controllers.
     pub fn controller(name: &str) -> Self {
         Self::person(

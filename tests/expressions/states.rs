@@ -123,6 +123,7 @@ fn undecided() -> Vec<(&'static str, Value, Value)> {
         stands("sealed", json!({"phase": "Active", "seal": {"grant": "g", "uid": "u"}})),
         stands("going", json!({})),
         stands("stuffed", json!({})),
+        stands("owned", json!({})),
         stands("planted-word", json!({})),
         stands("planted-comment", json!({})),
         asked("robots", json!({"requester": robot})),
@@ -244,12 +245,12 @@ pub async fn make(client: &Client) {
     for object in rights() {
         made(object).await;
     }
-    make_requests(client).await;
+    let uid = |object: &Value| object["metadata"]["uid"].as_str().unwrap().to_owned();
+    make_requests(client, &uid(&team)).await;
     make_grants(client).await;
     for object in addresses() {
         made(object).await;
     }
-    let uid = |object: &Value| object["metadata"]["uid"].as_str().unwrap().to_owned();
     for object in bindings(&uid(&team)).into_iter().chain(anchors(&uid(&home))) {
         made(object.clone()).await;
         if object["metadata"]["name"].as_str().unwrap().ends_with("going") {
@@ -258,7 +259,7 @@ pub async fn make(client: &Client) {
     }
 }
 
-async fn make_requests(client: &Client) {
+async fn make_requests(client: &Client, team: &str) {
     for (name, fields) in fresh() {
         create(client, request(name, fields)).await;
     }
@@ -276,6 +277,8 @@ async fn make_requests(client: &Client) {
         change(client, &at(name), json!({"metadata": {"annotations": annotations}})).await;
     }
     change(client, &at("stuffed"), json!({"metadata": {"labels": labels(65)}})).await;
+    let owners = json!([owner("v1", "Namespace", TEAM, team)]);
+    change(client, &at("owned"), json!({"metadata": {"ownerReferences": owners}})).await;
     change(client, &at("going"), json!({"metadata": {"finalizers": [HELD]}})).await;
     delete(client, &at("going")).await;
 }
@@ -312,7 +315,7 @@ fn rights() -> Vec<Value> {
         role(
             "ClusterRole",
             "attempts",
-            json!([{"apiGroups": ["curfew.dev"], "resources": ["*"], "verbs": ["*"]}]),
+            json!([{"apiGroups": ["curfew.dev"], "resources": ["*"], "verbs": ["get", "create", "update", "patch"]}]),
         ),
         bound("ClusterRole", "attempts", everybody),
         role(

@@ -36,7 +36,10 @@ impl World {
         states::make(&admin).await;
         let options = InstallOptions {
             values: json!({
-                "grantableRoles": [{"kind": "Role", "name": "reader"}, {"kind": "ClusterRole", "name": "reader"}],
+                "grantableRoles": [
+                    {"kind": "Role", "name": "reader"}, {"kind": "ClusterRole", "name": "reader"},
+                    {"kind": "Role", "name": "of-one"}, {"kind": "ClusterRole", "name": "of-all"},
+                ],
                 "clusterWide": true,
             }),
             namespace: HOME.to_owned(),

@@ -493,9 +493,13 @@ impl<'a> People<'a> {
     /// A role and a policy that nobody has touched.
     pub fn prepares_last(&mut self) {
         self.restores_namespaces();
+        self.edits(&Key::new(Kind::Namespace, "", "team-a"), |team| {
+            team["metadata"]["labels"] = json!({"last": "yes"})
+        });
         self.make(Kind::ClusterRole, "", "last", rules(&["get"]));
         let spec = json!({
-            "requesters": {"users": ["zoe"]}, "roles": [{"kind": "ClusterRole", "name": "last"}], "namespaces": {"names": ["team-a"]},
+            "requesters": {"users": ["zoe"]}, "roles": [{"kind": "ClusterRole", "name": "last"}],
+            "namespaces": {"selector": {"matchLabels": {"last": "yes"}}},
             "maxDuration": "5m", "approval": {"stages": [{"name": "lead", "approvers": {"users": ["bob"]}}]}, "deadMansSwitch": "BestEffort",
             "requestTTL": "40s",
         });
@@ -506,6 +510,20 @@ impl<'a> People<'a> {
     pub fn grows_last(&mut self) {
         let role = Key::new(Kind::ClusterRole, "", "last");
         self.edits(&role, |role| role["rules"] = rules(&["get", "list"])["rules"].take());
+    }
+
+    /// That policy is for somebody else.
+    pub fn narrows_last(&mut self) {
+        let policy = Key::new(Kind::AccessPolicy, "", "last");
+        self.edits(&policy, |policy| {
+            policy["spec"]["requesters"] = json!({"users": ["yves"]})
+        });
+    }
+
+    /// That policy's namespace is it no more.
+    pub fn takes_label_of_last(&mut self) {
+        let team = Key::new(Kind::Namespace, "", "team-a");
+        self.edits(&team, |team| team["metadata"]["labels"] = Value::Null);
     }
 
     pub fn asks_last(&mut self, name: &str, duration: &str) -> Key {

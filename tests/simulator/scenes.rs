@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::apiserver::{Fate, Kind, Verb, Who};
+use crate::people::People;
 use crate::weather::Fault;
+
+type Change = fn(&mut People<'_>);
 
 /// One access, asked for, approved and over, while these things go wrong.
 #[derive(Clone)]
@@ -15,8 +18,8 @@ pub struct Scene {
     pub faults: Vec<Fault>,
     /// How long the access is to last.
     pub duration: &'static str,
-    /// Whether the role grows just before the access is approved.
-    pub grows_role: bool,
+    /// What somebody changes just before the access is approved.
+    pub changes: Option<Change>,
     /// The phase in which the request ends.
     pub phase: &'static str,
     /// So many bindings are made for it.
@@ -39,7 +42,7 @@ impl Scene {
 const LEADER: Who = Who::Replica(0);
 const FOLLOWER: Who = Who::Replica(1);
 
-pub fn all() -> [Scene; 5] {
+pub fn all() -> [Scene; 7] {
     let well = Fate::default();
     let refused = Fate {
         refused: Some(403),
@@ -60,7 +63,7 @@ pub fn all() -> [Scene; 5] {
         replicas: 1,
         faults: vec![],
         duration: "20s",
-        grows_role: false,
+        changes: None,
         phase: "Expired",
         bindings: 1,
     };
@@ -113,7 +116,29 @@ pub fn all() -> [Scene; 5] {
                 (LEADER, Verb::Watch, Kind::ClusterRole, well),
                 (LEADER, Verb::Watch, Kind::ClusterRole, late),
             ],
-            grows_role: true,
+            changes: Some(|people| people.grows_last()),
+            bindings: 0,
+            ..scene.clone()
+        },
+        Scene {
+            name: "what a policy no longer allows is not granted, although no watch has shown that it was changed",
+            // It is made, said to be Ready, and changed.
+            faults: vec![
+                (LEADER, Verb::Watch, Kind::AccessPolicy, well),
+                (LEADER, Verb::Watch, Kind::AccessPolicy, well),
+                (LEADER, Verb::Watch, Kind::AccessPolicy, late),
+            ],
+            changes: Some(|people| people.narrows_last()),
+            bindings: 0,
+            ..scene.clone()
+        },
+        Scene {
+            name: "nothing is granted in a namespace that lost its label, although no watch has shown that it did",
+            faults: vec![
+                (LEADER, Verb::Watch, Kind::Namespace, well),
+                (LEADER, Verb::Watch, Kind::Namespace, late),
+            ],
+            changes: Some(|people| people.takes_label_of_last()),
             bindings: 0,
             ..scene
         },

@@ -169,8 +169,8 @@ impl Schedule<'_> {
         };
         self.people.prepares_last();
         let request = self.offered("scene", scene.duration).await?;
-        if scene.grows_role {
-            self.people.grows_last();
+        if let Some(changes) = scene.changes {
+            changes(&mut self.people);
         }
         self.approve(&request)?;
         self.until(&request, "/status/phase", Some(scene.phase), Duration::from_secs(90))

@@ -74,7 +74,7 @@ fn proven() -> (Guards, Stored) {
     let stored = Stored::new(Mutex::new(marks.clone()));
     let client = Client::new(api_server(&stored), "default");
     let guards = Guards::new(client, Arc::default(), Clock::system());
-    guards.show(Seen::new(shipped, marks));
+    guards.show(Seen::new(shipped, marks, DateTime::UNIX_EPOCH));
     guards.brakes.release(Puller::Guards);
     (guards, stored)
 }

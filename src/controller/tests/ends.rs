@@ -1,6 +1,7 @@
 //! That access ends in time, whatever an API server does meanwhile.
 
 use super::*;
+use crate::core::offer::rules_digest;
 
 /// When, in so many seconds, it was tried to delete the binding of the grant `g`.
 async fn ends_within(seconds: u64, server: &Server) -> Vec<u64> {
@@ -200,6 +201,59 @@ async fn what_another_replica_ended_or_somebody_took_away_is_overdue_no_more() {
         run_for(Duration::from_secs(4), &mut running).await;
         assert_tells(&metrics, "curfew_overdue_bindings 0.0");
     }
+}
+
+/// A finalizer, and somebody writes whenever the operator would take it off.
+#[tokio::test(start_paused = true)]
+async fn what_goes_on_being_held_is_overdue_and_tried_on_whether_or_not_a_grant_explains_it() {
+    let held = grant("g", -7200..-3600);
+    let bound = binding(&held);
+    for thing in [
+        Thing::new("accessgrants", held),
+        Thing::new("rolebindings", bound.clone()),
+    ] {
+        let kind = thing.0;
+        let mut server = Server::with(vec![thing]);
+        let mut lingers = bound.clone();
+        lingers["metadata"]["deletionTimestamp"] = json!("2027-01-15T08:00:00Z");
+        lingers["metadata"]["finalizers"] = json!(["example.com/held"]);
+        server.lingers = Some(lingers);
+        server.deletes.add_permits(1000);
+        let parts = parts(&server);
+        let metrics = Arc::clone(&parts.metrics);
+        let mut running = run(parts, std::future::pending().shared()).boxed();
+        run_for(Duration::from_secs(60), &mut running).await;
+        assert_tells(&metrics, "curfew_overdue_bindings 1.0");
+        let tries = server.seconds_of(&Method::DELETE, &binding_of("g"));
+        assert!(
+            tries.iter().filter(|second| **second > 10).count() > 2,
+            "{kind}: {tries:?}"
+        );
+    }
+}
+
+/// No replica may bind: none leads.
+#[tokio::test(start_paused = true)]
+async fn what_is_bound_in_one_of_two_namespaces_and_can_not_be_in_the_other_ends_after_a_minute() {
+    let mut of_two = grant("g", -30..3600);
+    of_two["spec"]["role"]["kind"] = "ClusterRole".into();
+    of_two["spec"]["role"]["rulesDigest"] = rules_digest(&[]).into();
+    let targets = of_two["spec"]["targets"].as_array_mut().unwrap();
+    targets.push(json!({"namespace": "other", "uid": "m"}));
+    let bound = binding(&of_two);
+    of_two.as_object_mut().unwrap().remove("status");
+    let [request, Thing(_, role, _), namespace] = grounds("g");
+    let other = json!({"metadata": {"name": "other", "uid": "m", "resourceVersion": "1"}});
+    let server = Server::with(vec![
+        Thing::new("rolebindings", bound),
+        Thing::new("accessgrants", of_two),
+        Thing::new("clusterroles", role),
+        Thing::new("namespaces", other),
+        namespace,
+        request,
+    ]);
+    let ends = ends_within(40, &server).await;
+    assert_eq!(ends.first(), Some(&30), "{ends:?}");
 }
 
 #[tokio::test(start_paused = true)]

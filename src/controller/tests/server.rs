@@ -66,6 +66,8 @@ pub struct Server {
     pub deletes: Arc<Semaphore>,
     /// What a delete is answered with.
     pub verdict: StatusCode,
+    /// What a delete is answered with where it succeeds, if not in a word. Nobody takes a finalizer off it.
+    pub lingers: Option<Value>,
     /// What a write is answered with.
     pub written: StatusCode,
     /// What is there by now of an object that lists and watches show as it was.
@@ -86,6 +88,7 @@ impl Server {
             answers: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             deletes: Arc::new(Semaphore::new(0)),
             verdict: StatusCode::OK,
+            lingers: None,
             written: StatusCode::NOT_FOUND,
             newer: None,
             goes: None,
@@ -126,8 +129,12 @@ impl Server {
             Method::GET => self.read(path, uri.query().unwrap_or_default()),
             Method::DELETE => {
                 self.deletes.acquire().await.unwrap().forget();
-                status(self.verdict)
+                match &self.lingers {
+                    Some(lingers) => response(lingers),
+                    None => status(self.verdict),
+                }
             }
+            Method::PATCH if self.lingers.is_some() => status(StatusCode::CONFLICT),
             Method::PUT => status(self.written),
             _ => status(StatusCode::NOT_FOUND),
         }

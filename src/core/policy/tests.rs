@@ -233,6 +233,20 @@ fn a_chain_that_requires_more_approvals_than_a_request_holds_is_never_met() {
 }
 
 #[test]
+fn more_people_than_a_request_has_room_for_are_to_be_named_as_a_group() {
+    let of_many = |last: i32| {
+        let names: Vec<String> = (0..1024 + last).map(|number| format!("approver-{number}")).collect();
+        let stages = names.chunks(128).enumerate().map(|(number, names)| {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            named(&format!("stage-{number}"), &names, 1)
+        });
+        reasons(&chain(stages.collect()), &[])
+    };
+    assert_eq!(of_many(0), [""; 0]);
+    assert_eq!(of_many(1), ["TooManyApprovers"]);
+}
+
+#[test]
 fn what_is_wrong_with_a_stage_is_named() {
     let table: [(&str, &str, Stage); 4] = [
         ("StageNamedTwice", "\"lead\"", named("lead", &["dave"], 1)),

@@ -6,10 +6,11 @@ use super::Observed;
 use super::targets::{self, Asked, asked};
 use crate::api::condition;
 use crate::api::{
-    AccessPolicy, AccessRequest, GoDuration, GrantedSubject, Offer, PolicyReference, Requester, RoleKind,
+    AccessPolicy, AccessRequest, GoDuration, GrantedSubject, Offer, PolicyReference, Requester, RoleKind, time,
 };
 use crate::core::extension::{self, Refusal};
 use crate::core::facts::{NamespaceFacts, RoleFacts};
+use crate::core::guard::Standing;
 use crate::core::identity::Account;
 use crate::core::policy::{self, Ask, Obstacle};
 use crate::core::{hazard, limits, offer};
@@ -132,7 +133,7 @@ pub(super) fn assess(observed: &Observed, now: DateTime<Utc>) -> Assessment<'_> 
                 .next()
                 .map(|flaw| unusable(policy, &flaw.message))
         });
-    if let Some(obstacle) = usable {
+    if let Some(obstacle) = usable.or_else(|| not_attested(policy, request, guards)) {
         return blocked(Some(policy), obstacle);
     }
     let namespace = targets.first().map(|target| target.name.as_str()).unwrap_or_default();
@@ -167,6 +168,23 @@ pub(super) fn assess(observed: &Observed, now: DateTime<Utc>) -> Assessment<'_> 
         // Each of these was refused above with a reason of its own.
         (None, _, _) | (_, Err(_), _) | (_, _, None) => blocked(Some(policy), unusable(policy, "it doesn't fit")),
     }
+}
+
+/// Who asks is attested once, when a request is made. Where nobody approves, nobody would see that it was somebody else.
+fn not_attested(policy: &AccessPolicy, request: &AccessRequest, guards: &Standing) -> Option<Obstacle> {
+    policy
+        .spec
+        .approval
+        .as_ref()
+        .filter(|approval| policy::is_break_glass(approval))?;
+    let created = request.metadata.creation_timestamp.as_ref();
+    let created = created.and_then(time::from_kubernetes);
+    let is_attested = created
+        .zip(guards.since)
+        .is_some_and(|(created, since)| since <= created);
+    let message =
+        "it was made when a guard that attests who asks was away, or was written a moment before; make a new request";
+    (!is_attested).then(|| Obstacle::new("NotAttested", message))
 }
 
 /// The policy that the request is under or names, whether it can be offered now or not: how long it waits and who may deny it are this policy's matter.

@@ -149,6 +149,35 @@ fn what_it_makes() -> Vec<Attempt> {
         let told = format!("the operator makes none that holds everywhere with {pointer} {value}");
         makes(told, self::everywhere(with(pointer, &value))).refused(because)
     }));
+    all.extend(which_roles_it_binds());
+    all
+}
+
+/// It holds all of its own role, which is all that Kubernetes itself asks for.
+fn which_roles_it_binds() -> Vec<Attempt> {
+    let mut all = vec![];
+    for (kind, name, is_grantable) in [
+        ("Role", "reader", true),
+        ("Role", "of-one", true),
+        ("ClusterRole", "of-all", true),
+        ("ClusterRole", "curfew:operator", false),
+    ] {
+        let mut bound = its_own();
+        bound["roleRef"]["kind"] = json!(kind);
+        bound["roleRef"]["name"] = json!(name);
+        let mut places = vec![bound.clone()];
+        if kind == "ClusterRole" {
+            places.push(everywhere(bound));
+        }
+        for bound in places {
+            let told = format!("the operator binds {kind} {name} by a {}", bound["kind"]);
+            let binds = attempt(told, &Who::operator_by_rbac()).creates(bound);
+            all.push(match is_grantable {
+                true => binds.accepted(),
+                false => binds.refused("the operator may only bind what it was given the right to bind"),
+            });
+        }
+    }
     all
 }
 

@@ -4,11 +4,13 @@
 use serde_json::{Map, Value, json};
 
 use super::decisions::{at, carol};
-use crate::attempt::{Attempt, attempt};
-use crate::states::{DIGEST, alice, approval, labels, request, with_metadata};
+use crate::attempt::{Attempt, Who, attempt};
+use crate::states::{DIGEST, alice, approval, labels, owner, request, with_metadata};
 
 const BECAUSE: &str =
     "a request can have at most 64 labels, 64 annotations of 32768 characters in all, 16 finalizers and 16 owners";
+
+const OWNED: &str = "only who may delete this request may give it one";
 
 pub fn attempts() -> Vec<Attempt> {
     let mut all = vec![];
@@ -16,7 +18,8 @@ pub fn attempts() -> Vec<Attempt> {
         let told = |what: &str| format!("{what} {}", abridged(&fields));
         let made = attempt(told("a request is made with"), &alice());
         let made = made.creates(with_metadata(request("new", json!({})), fields.clone()));
-        let changed = attempt(told("a request gets"), &alice());
+        // Owners are given by those who may delete it.
+        let changed = attempt(told("a request gets"), &Who::admin());
         let changed = changed.changes(&at("offered"), json!({"metadata": fields}));
         for attempt in [made, changed] {
             all.push(if is_let_in {
@@ -26,6 +29,25 @@ pub fn attempts() -> Vec<Attempt> {
             });
         }
     }
+    let owners = |owners: Value| json!({"metadata": {"ownerReferences": owners}});
+    let absent = owner("v1", "ConfigMap", "absent", "0d1e");
+    all.extend([
+        attempt(
+            "nobody who may not delete a request gives it an owner, which may not be there",
+            &carol(),
+        )
+        .changes(&at("offered"), owners(json!([absent])))
+        .refused(OWNED),
+        attempt("nor is an owner made another", &carol())
+            .changes(&at("owned"), owners(json!([absent])))
+            .refused(OWNED),
+        attempt("what has an owner is written on all the same", &carol())
+            .changes(&at("owned"), json!({"metadata": {"labels": {"more": "x"}}}))
+            .accepted(),
+        attempt("and loses it", &carol())
+            .changes(&at("owned"), owners(json!([])))
+            .accepted(),
+    ]);
     all.extend([
         attempt("what was stuffed before is decided on all the same", &carol())
             .changes(

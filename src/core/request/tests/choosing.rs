@@ -90,6 +90,25 @@ fn break_glass_that_is_named_is_granted_at_once_with_a_reason_and_says_so() {
     );
 }
 
+/// In somebody else's name, perhaps. Where somebody approves, they look who asks.
+#[test]
+fn a_request_that_was_made_before_the_guards_were_heeded_breaks_no_glass() {
+    let created = 0;
+    let since = |policies, since: Option<i64>| {
+        let mut observed = with_policies(policies);
+        observed.request.metadata.creation_timestamp = Some(written(created));
+        observed.request.spec.reason = Some("everything burns".into());
+        observed.guards.since = since.map(at);
+        observed
+    };
+    let glass = |heeded| naming(since(vec![break_glass("emergency")], heeded), "emergency");
+    assert_eq!(blocked(&glass(Some(created + 1))), "NotAttested");
+    assert_eq!(blocked(&glass(None)), "NotAttested");
+    assert!(matches!(decide(&glass(Some(created)), at(1)), Plan::Grant { .. }));
+    let approved = since(vec![policy("standard")], Some(created + 1));
+    assert_eq!(chosen(&approved).as_deref(), Some("standard"));
+}
+
 #[test]
 fn a_policy_that_has_both_stages_and_break_glass_grants_nothing() {
     let ambiguous = changed("standard", |policy| {

@@ -653,6 +653,7 @@ fn a_grant_whose_anchor_would_end_it_before_its_deadline_or_long_after_or_says_o
 fn guarded(observed: Observed, epoch: Option<&str>, in_force: bool) -> Observed {
     let guards = Standing {
         epoch: epoch.map(str::to_owned),
+        since: epoch.map(|_| at(-3600)),
         in_force,
     };
     Observed { guards, ..observed }
