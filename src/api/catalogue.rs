@@ -76,7 +76,7 @@ pub const CATALOGUE: &[Entry] = &[
     entry("AccessRequest", "Accepted", false, &["RoleMissing", "RoleEmpty", "RolePlantsAccess"], "as for policies"),
     entry("AccessRequest", "Accepted", false, &["ExtendsAnother"], "the grant that it extends has another requester, policy, role or namespaces"),
     entry("AccessRequest", "Accepted", false, &["ExtensionUnbounded"], "it extends break-glass access, and the policy has no `maxTotalDuration`"),
-    entry("AccessRequest", "Accepted", false, &["NotAttested"], "it would break the glass, and was made when [a guard](../security-model.md#when-a-guard-is-away) that attests who asks was away or a few seconds young"),
+    entry("AccessRequest", "Accepted", false, &["NotAttested"], "it would break the glass, and was made before [a guard](../security-model.md#when-a-guard-is-away) that attests who asks was last written, or less than four seconds after"),
     entry("AccessRequest", "Accepted", false, &["TooManyPending"], "its requester has as many undecided requests as the policy takes"),
     entry("AccessRequest", "Accepted", false, &["GuardsUnknown", "GuardMissing", "GuardChanged", "GuardOvertaken", "GuardNotInForce"], "nothing is offered at present: [a guard](../security-model.md#when-a-guard-is-away) isn't as it must be, or it isn't known yet"),
     entry("AccessRequest", "Accepted", false, &["ClockSkew", "Uninstalling"], "the same, and that too is the case; see `Granted`"),

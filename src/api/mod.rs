@@ -31,7 +31,8 @@ pub use policy::{
 };
 pub use request::{
     AccessRequest, AccessRequestSpec, AccessRequestStatus, Decision, DecisionEffect, DecisionOutcome, Escalation,
-    Offer, OpenStage, PolicyReference, RequestPhase, Requester, Reviewers, Revokers, Seal, Timeline, Verdict,
+    MOST_REVOKERS, Offer, OpenStage, PolicyReference, RequestPhase, Requester, Reviewers, Revokers, Seal, Timeline,
+    Verdict,
 };
 
 /// The API group of Curfew's kinds.

@@ -332,13 +332,16 @@ pub struct OpenStage {
     pub groups: Vec<String>,
 }
 
+/// So many users there is room for among those who may deny and revoke a request; see [`Revokers`].
+pub const MOST_REVOKERS: usize = 1024;
+
 /// Who, besides the requester, may deny and revoke: the approvers of all stages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Revokers {
     /// User names, service accounts among them by their user names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1024), inner(length(max = 340)))]
+    #[schemars(length(max = MOST_REVOKERS), inner(length(max = 340)))]
     pub users: Vec<String>,
     /// Groups; service accounts never by a group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -280,9 +280,9 @@ impl Anchors {
         self.memory(|memory| memory.overdue.get(&until).copied())
     }
 
-    /// Whether there is room for one that is only made ahead: those never take more than half, however many requests begin at different minutes.
-    pub fn have_room_ahead(&self) -> bool {
-        self.count() < LIMIT / 2
+    /// Whether this one may be made ahead: those never take more than half, however many requests begin at different minutes. One that is there takes no room.
+    pub fn have_room_ahead(&self, until: Until) -> bool {
+        self.count() < LIMIT / 2 || self.seen(&until.name()).job.is_some()
     }
 
     /// How many there are.

@@ -232,6 +232,36 @@ mod tests {
 
     use super::*;
 
+    /// They are a metric's label.
+    #[test]
+    fn what_a_call_failed_by_is_one_of_a_few_words() {
+        let what = "trying";
+        let refused = |code: u16| {
+            let status = Box::new(Status {
+                code,
+                ..Status::default()
+            });
+            CallError::Refused { what, status }
+        };
+        let failed = Arc::new(kube::Error::LinesCodecMaxLineLengthExceeded);
+        for (error, kind, is_final, may_pass) in [
+            (CallError::TimedOut { what, limit: LIMIT }, "timeout", false, true),
+            (CallError::Failed { what, source: failed }, "unreachable", false, true),
+            (CallError::NotLeading { what }, "not_leading", false, true),
+            (refused(400), "refused", true, false),
+            (refused(403), "forbidden", true, false),
+            (refused(404), "not_found", true, false),
+            (refused(409), "conflict", false, true),
+            (refused(422), "invalid", true, false),
+            (refused(429), "throttled", false, true),
+            (refused(500), "server_error", false, false),
+            (refused(503), "server_error", false, true),
+        ] {
+            let found = (error.kind(), error.is_final(), error.may_pass());
+            assert_eq!(found, (kind, is_final, may_pass), "{error}");
+        }
+    }
+
     #[test]
     fn a_name_is_put_into_a_url_only_if_it_says_nothing_else_there() {
         for name in ["reader", "system:aggregate-to-view", "a.b-c", "...", "@(x)"] {

@@ -35,6 +35,8 @@ const GROUP: &str = "admissionregistration.k8s.io";
 const STAMPING: [&str; 3] = ["v1", "v1beta1", "v1alpha1"];
 /// An API server heeds a new or changed policy after about a second; another one behind the same address a little later.
 const SETTLES: Duration = Duration::from_secs(4);
+/// The policy, and its binding, by which who makes a request is who stands on it.
+const ATTESTS_REQUESTERS: &str = "curfew-requests";
 /// How long a trial may fail before it is said that it does. It is repeated all the same.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The first and the longest pause between trials.
@@ -71,11 +73,10 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// `touched`: when one of them was last written.
-    fn new(shipped: Arc<Vec<Shipped>>, marks: Vec<Mark>, touched: DateTime<Utc>) -> Self {
+    fn new(shipped: Arc<Vec<Shipped>>, marks: Vec<Mark>, since: DateTime<Utc>) -> Self {
         Self {
             epoch: guard::epoch(&marks),
-            since: touched + SETTLES,
+            since,
             shipped,
             marks,
         }
@@ -200,9 +201,8 @@ impl Guards {
                         // An API server that went away may come back and heed no guards, also without that any watch has to begin anew.
                         trial = Some(Box::pin(self.prove_again(stamping)));
                     }
-                    // None of them was ever written where none is there, and nothing is granted then.
-                    let touched = shelf.touched(&shipped).unwrap_or_else(|| self.clock.now());
-                    self.show(Seen::new(Arc::clone(&shipped), marks, touched));
+                    let since = self.since(&marks, shelf.touched(&shipped, Some(ATTESTS_REQUESTERS)));
+                    self.show(Seen::new(Arc::clone(&shipped), marks, since));
                 }
                 served = ended(&mut trial) => {
                     trial = None;
@@ -212,6 +212,18 @@ impl Guards {
                     self.brakes.release(Puller::Guards);
                 }
             }
+        }
+    }
+
+    /// From when on those who make requests are attested, when what attests them was last `touched`. Whoever can write guards can write when that was: what
+    /// is seen to change has changed just now.
+    fn since(&self, marks: &[Mark], touched: Option<DateTime<Utc>>) -> DateTime<Utc> {
+        let now = self.clock.now();
+        let touched = touched.unwrap_or(now) + SETTLES;
+        match &*self.seen.borrow() {
+            None => touched,
+            Some(before) if before.marks == marks => touched.max(before.since),
+            Some(_) => touched.max(now + SETTLES),
         }
     }
 
@@ -226,7 +238,7 @@ impl Guards {
     /// How long to wait before a trial says something also of those guards that it can't reach. At the start most of them have stood there for long.
     fn settles(&self, shelf: &Shelf, shipped: &[Shipped]) -> Duration {
         let is_first = self.seen.borrow().is_none();
-        match shelf.touched(shipped).filter(|_| is_first) {
+        match shelf.touched(shipped, None).filter(|_| is_first) {
             Some(touched) => SETTLES.saturating_sub((self.clock.now() - touched).to_std().unwrap_or_default()),
             None => SETTLES,
         }

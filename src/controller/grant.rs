@@ -114,7 +114,8 @@ async fn hold(grant: &AccessGrant, context: &Context) -> Result<Again, CallError
     }
 }
 
-/// What was begun to be bound, and can't be now, or not by this replica, ends when it had its time.
+/// What was bound in one place and not in another, and can't be now, or not by this replica, ends when it had its time. What is bound everywhere is only not
+/// recorded yet.
 async fn all_or_none(grant: &AccessGrant, context: &Context) -> Result<Again, CallError> {
     let until = created(grant) + GIVEN_UP;
     if context.now() < until {
@@ -122,6 +123,12 @@ async fn all_or_none(grant: &AccessGrant, context: &Context) -> Result<Again, Ca
     }
     if !is_as_known(grant, context).await? {
         return Ok(Again::After(super::RETRY));
+    }
+    let places = grant.spec.places();
+    let found = try_join_all(places.iter().map(|place| find_binding(grant, place, context))).await?;
+    let bound = found.iter().flatten().count();
+    if bound == 0 || bound == places.len() {
+        return Ok(context.at(deadline(grant)));
     }
     let why = Why {
         reason: EndReason::BindFailed,

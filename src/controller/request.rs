@@ -141,7 +141,7 @@ async fn after_its_end(request: &AccessRequest, context: &Context) -> Result<Aga
 
 /// Makes the anchor of an access that begins within moments, so that it begins on time. Whether that was of use is seen then.
 async fn prepare(request: &AccessRequest, context: &Context) {
-    if context.uninstalling || !context.known.anchors.have_room_ahead() {
+    if context.uninstalling {
         return;
     }
     let now = context.now();
@@ -149,6 +149,9 @@ async fn prepare(request: &AccessRequest, context: &Context) {
     else {
         return;
     };
+    if !context.known.anchors.have_room_ahead(until) {
+        return;
+    }
     let before_it_starts = (start - now).to_std().unwrap_or(Duration::ZERO);
     match tokio::time::timeout(before_it_starts, context.known.anchors.arm(until, now)).await {
         Ok(Ok(())) | Err(_) => {}

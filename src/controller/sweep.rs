@@ -13,7 +13,7 @@ use super::binding::record;
 use super::rounds::Again;
 use crate::api::AccessGrant;
 use crate::cluster::bindings::in_one_form;
-use crate::cluster::call::{CallError, find};
+use crate::cluster::call::{CallError, find_named};
 use crate::cluster::revoke::{Revoked, revoke};
 use crate::core::binding::{Sweep, grant_name, marked, sweep};
 use crate::core::grant::{GrantUid, has_ended};
@@ -91,7 +91,7 @@ async fn explaining(
     names.dedup();
     let is_whole = context.known.all_grants.has_all();
     for name in names {
-        match find("reading the AccessGrant", grants.get(&name)).await {
+        match find_named("reading the AccessGrant", &grants, &name).await {
             Ok(found) => {
                 if let Some(found) = found.filter(is_it) {
                     return Ok(Some(found));

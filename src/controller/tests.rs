@@ -144,6 +144,26 @@ async fn an_uninstallation_takes_back_no_end_that_it_has_not_seen() {
     assert!(server.seconds_of(&Method::DELETE, &binding_of("g")).is_empty());
 }
 
+/// It can't renew it any more, and somebody else may grant.
+#[tokio::test(start_paused = true)]
+async fn an_uninstallation_that_lost_the_lease_does_not_say_that_nothing_is_left() {
+    let mut server = Server::with(vec![]);
+    server.lease = Some(Arc::default());
+    let parts = parts(&server);
+    let leadership = Arc::new(Leadership::uninstalling("this"));
+    let leases = Api::<Lease>::namespaced(server.client(), "curfew-system");
+    let mut election = Election::new(&leadership, leases, parts.clock);
+    tokio::select! {
+        _ = election.run() => {}
+        () = sleep(Duration::from_secs(1)) => {}
+    }
+    assert!(leadership.leads());
+    let limit = Duration::from_secs(60);
+    let said = uninstall::nothing_left(server.client(), parts.home, leadership.clone(), limit).await;
+    let why = said.unwrap_err();
+    assert!(why.contains("the Lease was lost"), "{why}");
+}
+
 /// A machine that slept, or a server whose clock was set forth.
 #[tokio::test(start_paused = true)]
 async fn when_time_leaps_everything_is_looked_at_once_and_not_while_it_only_passes() {

@@ -49,6 +49,9 @@ pub async fn nothing_left(
         loop {
             match remaining(&client, &home).await {
                 Ok(found) if found.is_empty() && leadership.leads() => return,
+                Ok(found) if found.is_empty() => {
+                    left = vec!["nothing that is known, but the Lease was lost, and somebody may grant".to_owned()];
+                }
                 Ok(found) => left = found,
                 Err(error) => tracing::warn!(%error, "it can't be seen what is left; tried again"),
             }

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use self::progress::Progress;
 pub use self::progress::{Open, TimedOut};
 use super::{identity, policy};
-use crate::api::{AccessPolicySpec, Approval, Decision, People, Revokers, Stage, Verdict, marks};
+use crate::api::{AccessPolicySpec, Approval, Decision, MOST_REVOKERS, People, Revokers, Stage, Verdict, marks};
 
 /// The rules under which words are weighed.
 #[derive(Clone, Copy, Debug)]
@@ -300,8 +300,16 @@ fn is_revoker(revokers: &Revokers, decision: &Decision) -> bool {
         .any(|entry| identity::lets_in(entry, marks::VIA_ANY_STAGE, &decision.username, users, groups))
 }
 
-/// Who may deny and revoke under a policy: the approvers of all its stages, or who reviews what nobody approves.
+/// Who may deny and revoke under a policy: the approvers of all its stages, or who reviews what nobody approves. As many as a request has room for; a policy
+/// that names more isn't Ready.
 pub fn revokers(policy: &AccessPolicySpec) -> Revokers {
+    let mut all = all_revokers(policy);
+    all.users.truncate(MOST_REVOKERS);
+    all
+}
+
+/// All of them.
+pub fn all_revokers(policy: &AccessPolicySpec) -> Revokers {
     let mut all = Revokers::default();
     let stages = policy::stages(policy).iter().flat_map(policy::everybody);
     for people in stages.chain(policy.review.iter().map(|review| &review.approvers)) {

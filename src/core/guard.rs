@@ -94,7 +94,7 @@ pub struct Shipped {
 pub struct Standing {
     /// Which guards they are; `None` until all were seen.
     pub epoch: Option<String>,
-    /// From when on the API server surely heeds them as they are; `None` until all were seen.
+    /// From when on who asks was surely attested; `None` until all were seen.
     pub since: Option<DateTime<Utc>>,
     /// Whether these very guards were found as shipped, and tried out.
     pub in_force: bool,

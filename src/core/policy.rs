@@ -12,7 +12,7 @@ use super::{approval, review};
 use crate::api::condition::{self, Finding};
 use crate::api::{
     AccessPolicy, AccessPolicySpec, AccessPolicyStatus, Approval, DeadMansSwitch, GoDuration, InvalidDuration, Limits,
-    Namespaces, Order, People, RoleKind, Stage,
+    MOST_REVOKERS, Namespaces, Order, People, RoleKind, Stage,
 };
 
 mod chain;
@@ -167,12 +167,12 @@ fn flaws_of_durations(spec: &AccessPolicySpec) -> Vec<Obstacle> {
     flaws
 }
 
-/// A request has room for so many who may deny and revoke it.
+/// Groups can't be too many.
 fn flaw_of_people(spec: &AccessPolicySpec) -> Option<Obstacle> {
-    const MOST: usize = 1024;
-    let count = approval::revokers(spec).users.len();
-    let message = format!("{count} users and service accounts may decide, and at most {MOST} can; name groups");
-    (count > MOST).then(|| Obstacle::new("TooManyApprovers", message))
+    let count = approval::all_revokers(spec).users.len();
+    let message =
+        format!("{count} users and service accounts may decide, and at most {MOST_REVOKERS} can; name groups");
+    (count > MOST_REVOKERS).then(|| Obstacle::new("TooManyApprovers", message))
 }
 
 /// Whoever may ever approve in a stage: its approvers, and those it escalates to.

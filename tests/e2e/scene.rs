@@ -429,8 +429,8 @@ impl Scene {
         let was_active = |request: &AccessRequest| {
             let status = request.status.as_ref();
             status.is_some_and(|status| {
-                let is_over = status.phase.is_some_and(RequestPhase::is_final);
-                status.phase == Some(RequestPhase::Active) || (is_over && status.grant.is_some())
+                let is_over = status.phase == Some(RequestPhase::Expired) && status.grant.is_some();
+                status.phase == Some(RequestPhase::Active) || is_over
             })
         };
         let request = self.request_that(name, "access given", was_active).await;

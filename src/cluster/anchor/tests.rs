@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri, header};
 use k8s_openapi::api::networking::v1::{IPAddressSpec, ParentReference};
+use kube::core::ObjectMeta;
 use kube::runtime::reflector::store;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
@@ -91,13 +92,18 @@ async fn what_is_only_made_ahead_takes_no_more_than_half_of_all_anchors() {
     let (jobs, mut writer) = store();
     let client = Client::new(Router::new(), HOME);
     let anchors = Anchors::new(client, HOME.into(), jobs, store().0);
-    for number in 0..LIMIT / 2 {
-        assert!(anchors.have_room_ahead(), "{number}");
-        let metadata = metadata(&format!("curfew-until-{number}"));
+    let until = |minute: usize| Until::serving(at(60 * i64::try_from(minute).unwrap())).unwrap();
+    for minute in 0..LIMIT / 2 {
+        assert!(anchors.have_room_ahead(until(minute)), "{minute}");
+        let metadata = ObjectMeta {
+            namespace: Some(HOME.into()),
+            ..metadata(&until(minute).name())
+        };
         writer.apply_watcher_event(&Event::Apply(Job {
             metadata,
             ..Job::default()
         }));
     }
-    assert!(!anchors.have_room_ahead());
+    assert!(!anchors.have_room_ahead(until(LIMIT)));
+    assert!(anchors.have_room_ahead(until(0)), "it is there");
 }

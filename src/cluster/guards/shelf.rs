@@ -114,12 +114,13 @@ impl Shelf {
         self.kept().map(|kept| kept.found.clone()).collect()
     }
 
-    /// When one of our own policies or bindings was last written by somebody.
-    pub(super) fn touched(&self, shipped: &[Shipped]) -> Option<DateTime<Utc>> {
+    /// When one of our own policies or bindings was last written by somebody; of those of this name, if one is said.
+    pub(super) fn touched(&self, shipped: &[Shipped], named: Option<&str>) -> Option<DateTime<Utc>> {
         let is_ours = |kept: &&Kept| {
             let mark = &kept.found.mark;
             let mut ours = shipped.iter();
-            ours.any(|guard| guard.kind == mark.kind && guard.name == mark.name)
+            named.is_none_or(|name| mark.name == name)
+                && ours.any(|guard| guard.kind == mark.kind && guard.name == mark.name)
         };
         self.kept().filter(is_ours).filter_map(|kept| kept.touched).max()
     }

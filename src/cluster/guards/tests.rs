@@ -282,3 +282,16 @@ async fn stamping_policies_are_found_in_whatever_version_they_are_served() {
     }
     assert_eq!(STAMPING, ["v1", "v1beta1", "v1alpha1"]);
 }
+
+#[tokio::test]
+async fn who_asks_is_attested_since_the_guard_was_written_and_what_is_seen_to_change_has_changed_just_now() {
+    let (guards, _) = proven();
+    let seen = guards.seen.borrow().as_ref().map(|seen| seen.marks.clone());
+    let mut marks = seen.unwrap();
+    let before = guards.clock.now();
+    let long_ago = before - chrono::Duration::hours(1);
+    assert_eq!(guards.since(&marks, Some(long_ago)), long_ago + SETTLES);
+    assert!(guards.since(&marks, None) >= before + SETTLES, "it isn't there");
+    marks[0].generation += 1;
+    assert!(guards.since(&marks, Some(long_ago)) >= before + SETTLES);
+}

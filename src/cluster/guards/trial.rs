@@ -114,7 +114,7 @@ fn in_anothers_name() -> AccessRequest {
     request
 }
 
-/// As the operator makes them in all but its subject and its owner.
+/// As the operator makes them in all but its subject, its role and its owner.
 fn for_a_system_user() -> RoleBinding {
     RoleBinding {
         metadata: ObjectMeta {

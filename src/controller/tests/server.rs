@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, Response, StatusCode, Uri};
 use chrono::{DateTime, SecondsFormat, Utc};
 use futures::{StreamExt, stream};
+use http_body_util::BodyExt;
 use kube::Client;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -74,6 +75,8 @@ pub struct Server {
     pub newer: Option<Value>,
     /// When all of it goes, after the start, if it does.
     pub goes: Option<Duration>,
+    /// The one Lease, where there may be one: the only thing that is as it was written.
+    pub lease: Option<Arc<Mutex<Value>>>,
     /// By method and path.
     pub fate: fn(&Method, &str) -> Fate,
     begun: Instant,
@@ -92,6 +95,7 @@ impl Server {
             written: StatusCode::NOT_FOUND,
             newer: None,
             goes: None,
+            lease: None,
             fate: |_, _| Fate::Answered,
             begun: Instant::now(),
             calls: Arc::default(),
@@ -102,8 +106,14 @@ impl Server {
         let server = self.clone();
         let service = tower::service_fn(move |request: Request<kube::client::Body>| {
             let server = server.clone();
-            let (parts, _) = request.into_parts();
-            async move { Ok::<_, tower::BoxError>(server.answer(&parts.method, &parts.uri).await) }
+            let (parts, body) = request.into_parts();
+            async move {
+                let answer = match server.lease.as_ref().filter(|_| parts.uri.path().contains("/leases")) {
+                    Some(lease) => of_lease(lease, &body.collect().await?.to_bytes()),
+                    None => server.answer(&parts.method, &parts.uri).await,
+                };
+                Ok::<_, tower::BoxError>(answer)
+            }
         });
         Client::new(service, "default")
     }
@@ -145,7 +155,14 @@ impl Server {
         let (last, above) = (parts.next().unwrap(), parts.next().unwrap());
         if !is_list(path) {
             let mut all = self.newer.iter().chain(self.there(above));
-            let found = all.find(|object| object["metadata"]["name"] == last);
+            let place = path
+                .split_once("/namespaces/")
+                .and_then(|(_, place)| place.split('/').next());
+            let is_there = |object: &Value| {
+                let namespace = object["metadata"]["namespace"].as_str();
+                namespace.is_none() || namespace == place
+            };
+            let found = all.find(|object| object["metadata"]["name"] == last && is_there(object));
             return found.map_or_else(|| status(StatusCode::NOT_FOUND), response);
         }
         if query.contains("watch=") {
@@ -181,6 +198,25 @@ impl Server {
             Ok::<_, tower::BoxError>(format!("{}\n", json!({"type": what, "object": object})))
         });
         Response::new(Body::from_stream(told.chain(stream::pending())))
+    }
+}
+
+/// Reads the Lease, or writes it, if it is still what it was read as.
+fn of_lease(lease: &Mutex<Value>, body: &[u8]) -> Response<Body> {
+    let mut lease = lease.lock().unwrap();
+    if let Ok(written) = serde_json::from_slice(body) {
+        let written: Value = written;
+        if written["metadata"]["resourceVersion"] != lease["metadata"]["resourceVersion"] {
+            return status(StatusCode::CONFLICT);
+        }
+        let version = lease["metadata"]["resourceVersion"].as_str().unwrap_or("0");
+        let version = version.parse::<u64>().unwrap() + 1;
+        *lease = written;
+        lease["metadata"]["resourceVersion"] = version.to_string().into();
+    }
+    match lease.is_null() {
+        true => status(StatusCode::NOT_FOUND),
+        false => response(&lease),
     }
 }
 

@@ -183,7 +183,7 @@ fn not_attested(policy: &AccessPolicy, request: &AccessRequest, guards: &Standin
         .zip(guards.since)
         .is_some_and(|(created, since)| since <= created);
     let message =
-        "it was made when a guard that attests who asks was away, or was written a moment before; make a new request";
+        "it was made before a guard that attests who asks was last written, or a moment after; make a new request";
     (!is_attested).then(|| Obstacle::new("NotAttested", message))
 }
 

@@ -235,7 +235,7 @@ impl Operator {
         String::from_utf8_lossy(&fs::read(&self.inner.log).unwrap_or_default()).into_owned()
     }
 
-    /// Asks it to end (SIGTERM), and waits until it did: an error if it takes more than a minute or ends with a failure.
+    /// Asks it to end (SIGTERM), and waits until it did: an error if it takes more than 30 s or ends with a failure.
     pub async fn stop(&self) -> Result<()> {
         let start = Instant::now();
         self.signal(Signal::TERM)?;
@@ -244,10 +244,10 @@ impl Operator {
             match process.ended() {
                 Some(status) if status.success() => return Ok(()),
                 Some(_) => return process.check(),
-                None if start.elapsed() > Duration::from_secs(60) => {
+                None if start.elapsed() > Duration::from_secs(30) => {
                     return Err(Error::State {
                         name: self.inner.name.clone(),
-                        state: "still running a minute after SIGTERM",
+                        state: "still running 30 s after SIGTERM",
                         hint: "look at its log for what it waits for",
                     });
                 }

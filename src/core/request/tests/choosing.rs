@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::{Approval, BreakGlass, ReasonRule};
+use crate::api::{Approval, BreakGlass, MOST_REVOKERS, ReasonRule};
 
 type Change = fn(&mut AccessPolicy);
 
@@ -88,6 +88,19 @@ fn break_glass_that_is_named_is_granted_at_once_with_a_reason_and_says_so() {
         !matches!(decide(&observed, at(1)), Plan::Grant { .. }),
         "a guard is away"
     );
+}
+
+/// Its status could not be written otherwise.
+#[test]
+fn under_a_policy_that_names_too_many_a_request_says_so_and_names_as_many_as_it_has_room_for() {
+    let names: Vec<String> = (0..=MOST_REVOKERS).map(|number| format!("approver-{number}")).collect();
+    let crowded = changed("crowded", |policy| {
+        let stages = &mut policy.spec.approval.as_mut().unwrap().stages;
+        stages[0].approvers.users.clone_from(&names);
+    });
+    let observed = with_policies(vec![crowded]);
+    assert_eq!(blocked(&observed), "PolicyNotReady");
+    assert_eq!(published(&observed, 1).revokers.unwrap().users.len(), MOST_REVOKERS);
 }
 
 /// In somebody else's name, perhaps. Where somebody approves, they look who asks.
