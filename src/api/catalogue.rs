@@ -107,7 +107,7 @@ pub const CATALOGUE: &[Entry] = &[
     entry("AccessRequest", "Ended", true, &["TotalTooLong"], "with all its extensions the access would last longer than `maxTotalDuration`"),
     entry("AccessRequest", "Ended", true, &["TooManyActive"], "another access of its requester was being given at the same moment; nothing was bound"),
     entry("AccessRequest", "Ended", true, &["ChangedWhileGranting"], "what was approved changed at the last moment; nothing was bound"),
-    entry("AccessRequest", "Ended", true, &["DeadlineReached", "GrantDeleted", "BindingDrifted", "RoleChanged", "PolicyChanged", "BindFailed", "AnchorBroken", "Extended", "Uninstalled"], "it was granted, and that access ended: as for AccessGrant"),
+    entry("AccessRequest", "Ended", true, &["DeadlineReached", "GrantDeleted", "BindingDrifted", "RoleChanged", "PolicyChanged", "BindFailed", "AnchorBroken", "NotAsRequested", "Extended", "Uninstalled"], "it was granted, and that access ended: as for AccessGrant"),
     entry("AccessGrant", "Bound", true, &["Bound"], "every binding was made"),
     entry("AccessGrant", "Bound", false, &["Ended"], "every binding is gone"),
     entry("AccessGrant", "BreakGlass", true, &["NobodyApproved"], "granted at once, as its policy allows"),
@@ -129,6 +129,7 @@ pub const CATALOGUE: &[Entry] = &[
     entry("AccessGrant", "Ended", true, &["TargetGone"], "the namespace is gone, going, or another"),
     entry("AccessGrant", "Ended", true, &["BindFailed"], "a binding could not be made"),
     entry("AccessGrant", "Ended", true, &["AnchorBroken"], "what would end it without the operator was changed or deleted"),
+    entry("AccessGrant", "Ended", true, &["NotAsRequested"], "it says otherwise than its request: who had the operator's token may have made it, or the request was changed while its definition had no rules"),
     entry("AccessGrant", "Ended", true, &["Extended"], "another grant has taken over"),
     entry("AccessGrant", "Ended", true, &["Uninstalled"], "Curfew was uninstalled"),
 ];

@@ -372,6 +372,8 @@ pub enum EndReason {
     BindFailed,
     /// What would end it without the operator was changed or deleted.
     AnchorBroken,
+    /// It says otherwise than its request: the operator didn't make it, or the request is another by now.
+    NotAsRequested,
     /// Another grant took over: it goes on, under that one's deadline.
     Extended,
     /// Curfew was uninstalled.

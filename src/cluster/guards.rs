@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use futures::future::try_join_all;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -218,7 +218,8 @@ impl Guards {
     /// From when on those who make requests are attested, when what attests them was last `touched`. Whoever can write guards can write when that was: what
     /// is seen to change has changed just now.
     fn since(&self, marks: &[Mark], touched: Option<DateTime<Utc>>) -> DateTime<Utc> {
-        let now = self.clock.now();
+        // As the API server writes when something is made, in whole seconds.
+        let now = self.clock.now().trunc_subsecs(0);
         let touched = touched.unwrap_or(now) + SETTLES;
         match &*self.seen.borrow() {
             None => touched,

@@ -3,12 +3,15 @@
 //! **The rule for a deadline is [`deadline`], and stands nowhere else.** What must end by itself is decided by [`due`] from the grant alone, before
 //! anything is read that could fail.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 
 use super::facts::{NamespaceFacts, RoleFacts};
+use super::identity::Account;
+use super::request::targets::{self, Asked};
 use super::{anchor, approval, binding, extension, offer, review};
 use crate::api::condition::{self, Finding};
 use crate::api::{
@@ -208,7 +211,9 @@ pub fn by_request(grant: &AccessGrant, request: Option<&AccessRequest>) -> Optio
             _ => Plan::AwaitSeal,
         });
     }
-    let why = request_over(request).or_else(|| revoked(&grant.spec, request))?;
+    let why = request_over(request)
+        .or_else(|| revoked(&grant.spec, request))
+        .or_else(|| not_as_requested(grant, request))?;
     Some(Plan::End(why))
 }
 
@@ -267,6 +272,50 @@ fn revoked(spec: &AccessGrantSpec, request: &AccessRequest) -> Option<Why> {
         EndReason::Revoked,
         format!("revoked by {:?}", revocation.username),
     ))
+}
+
+/// What the operator makes of a request is true of the request for ever, for neither changes. Who had the operator's token may have left another, and nobody
+/// but them would know.
+fn not_as_requested(grant: &AccessGrant, request: &AccessRequest) -> Option<Why> {
+    let (given, asked) = (&grant.spec, &request.spec);
+    let names: BTreeSet<String> = given.targets.iter().map(|target| target.namespace.clone()).collect();
+    let is_asked_for = match targets::asked(request) {
+        Asked::Cluster => given.cluster_wide,
+        Asked::Named(asked) => !given.cluster_wide && names == asked.into_iter().collect(),
+        Asked::OfPolicy(_) => false,
+    };
+    // The two clocks may differ a little.
+    let soonest = given.start_time.as_ref().and_then(time::from_kubernetes);
+    let is_too_soon = soonest.is_some_and(|soonest| created(grant) + chrono::Duration::minutes(1) < soonest);
+    let differs = [
+        ("its requester", Some(&given.requester) != asked.requester.as_ref()),
+        (
+            "its subject",
+            Account::of(&given.requester.username).subject().as_ref() != Some(&given.subject),
+        ),
+        ("its role", given.role.reference() != asked.role),
+        ("where it holds", !is_asked_for),
+        ("its start", given.start_time != asked.start_time || is_too_soon),
+        (
+            "what it extends",
+            given.extends.as_ref().map(|extended| &extended.name) != asked.extends.as_ref(),
+        ),
+        (
+            "who approved it",
+            !given.decisions.iter().all(|said| asked.decisions.contains(said)),
+        ),
+        (
+            "that nobody approved it",
+            given.decisions.is_empty() != given.break_glass,
+        ),
+        (
+            "its policy",
+            asked.policy.as_ref().is_some_and(|policy| *policy != given.policy.name),
+        ),
+    ];
+    let (what, _) = differs.into_iter().find(|(_, differs)| *differs)?;
+    let message = format!("{what} is not as in the request; the operator makes none like that");
+    Some(Why::new(EndReason::NotAsRequested, message))
 }
 
 fn target_gone(places: &[Place], seen: &[TargetSeen]) -> Option<Why> {
@@ -529,6 +578,7 @@ pub fn ended_reason(reason: EndReason) -> &'static str {
         EndReason::TargetGone => "TargetGone",
         EndReason::BindFailed => "BindFailed",
         EndReason::AnchorBroken => "AnchorBroken",
+        EndReason::NotAsRequested => "NotAsRequested",
         EndReason::Extended => "Extended",
         EndReason::Uninstalled => "Uninstalled",
     }

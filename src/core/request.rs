@@ -375,6 +375,7 @@ fn ended_as(reason: EndReason) -> RequestPhase {
         | EndReason::RoleChanged
         | EndReason::PolicyChanged
         | EndReason::AnchorBroken
+        | EndReason::NotAsRequested
         | EndReason::Uninstalled
         | EndReason::TargetGone => RequestPhase::Revoked,
         EndReason::BindFailed => RequestPhase::Failed,

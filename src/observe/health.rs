@@ -1,18 +1,35 @@
-//! `/healthz`, `/readyz` and `/metrics`.
+//! `/healthz`, `/readyz` and `/metrics`, to anybody in the cluster: nobody who connects may take what the operator needs to end access.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
 
 use super::metrics::Metrics;
 use crate::cluster::brakes::Brakes;
+
+/// So many connections are open at once; the next one takes the place of the oldest.
+const AT_ONCE: usize = 256;
+/// So long a connection may take to ask for something.
+const ASKS: Duration = Duration::from_secs(5);
+/// So many bytes of a question are kept.
+const LONGEST: usize = 16 * 1024;
+/// So long a connection is open at most, whatever is asked and however slowly the answer is read.
+const OPEN: Duration = Duration::from_secs(60);
+/// Between two tries where none can be accepted.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Whether the operator is at work.
 #[derive(Debug)]
@@ -94,16 +111,35 @@ impl Health {
 }
 
 /// Serves until the process ends.
-///
-/// # Errors
-/// When the listener breaks.
-pub async fn serve(listener: TcpListener, health: Arc<Health>, metrics: Arc<Metrics>) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, health: Arc<Health>, metrics: Arc<Metrics>) {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
         .with_state((health, metrics));
-    axum::serve(listener, router).await
+    let mut open = VecDeque::<AbortHandle>::new();
+    loop {
+        let connection = match listener.accept().await {
+            Ok((connection, _)) => connection,
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be accepted for /readyz and /metrics");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        open.retain(|other| !other.is_finished());
+        if open.len() == AT_ONCE
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        let serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(ASKS)
+            .max_buf_size(LONGEST)
+            .serve_connection(TokioIo::new(connection), TowerToHyperService::new(router.clone()));
+        open.push_back(tokio::spawn(timeout(OPEN, serving)).abort_handle());
+    }
 }
 
 async fn readyz(State((health, _)): State<(Arc<Health>, Arc<Metrics>)>) -> impl IntoResponse {
@@ -128,5 +164,53 @@ async fn metrics_text(State((_, metrics)): State<(Arc<Health>, Arc<Metrics>)>) -
             [(header::CONTENT_TYPE, "text/plain")],
             "metrics could not be written\n".to_owned(),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::cluster::clock::{Clock, Clocks};
+    use crate::cluster::lease::Leadership;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    /// What it answers to this, until it closes the connection.
+    async fn answer(to: SocketAddr, question: &str) -> String {
+        let mut connection = TcpStream::connect(to).await.unwrap();
+        connection.write_all(question.as_bytes()).await.unwrap();
+        let mut answer = vec![];
+        // It may be reset by what was not read any more.
+        let _ = connection.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+
+    /// Many of them would be all the memory that there is.
+    #[tokio::test]
+    async fn whoever_asks_for_nothing_or_without_end_is_left_and_holds_up_nobody() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = listener.local_addr().unwrap();
+        let brakes = Arc::new(Brakes::default());
+        let clocks = Clocks::new(Clock::system(), Arc::clone(&brakes));
+        let leadership = Arc::new(Leadership::new("replica".into()));
+        let metrics = Arc::new(Metrics::new(Arc::clone(&brakes), leadership, clocks));
+        tokio::spawn(serve(listener, Arc::new(Health::new(brakes)), metrics));
+        let endless = format!("GET /healthz HTTP/1.1\r\nA: {}", "x".repeat(2 * LONGEST));
+        for question in ["", "GET /hea", &endless] {
+            let answered = timeout(LIMIT, answer(to, question)).await;
+            let answered = answered.expect("it is closed");
+            assert!(!answered.contains("200 OK"), "{answered}");
+        }
+        let mut silent = vec![];
+        for _ in 0..AT_ONCE + 10 {
+            silent.push(TcpStream::connect(to).await.unwrap());
+        }
+        let asked = answer(to, "GET /healthz HTTP/1.1\r\nHost: it\r\nConnection: close\r\n\r\n");
+        assert!(timeout(LIMIT, asked).await.unwrap().ends_with("ok\n"));
     }
 }

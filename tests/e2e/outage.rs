@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
+use axum::http::Request;
 use curfew::api::{AccessRequest, EndReason, RequestPhase, time};
 use curfew::core::grant::deadline;
 use curfew_testbed::{AuditEvent, Cluster, Component};
 use futures::future::try_join_all;
+use k8s_openapi::api::flowcontrol::v1::FlowSchema;
 use k8s_openapi::jiff::SignedDuration;
-use kube::ResourceExt;
 use kube::api::ListParams;
+use kube::client::Body;
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::scene::Scene;
@@ -19,6 +22,7 @@ use crate::world::{Case, cases};
 
 pub fn cases() -> Vec<Case> {
     cases![
+        Shipped []: the_operators_calls_wait_behind_those_of_no_tenants_service_account;
         Lent [OperatorProcess, ComponentControl, AuditLog]:
             with_the_api_server_away_across_a_deadline_access_ends_as_it_comes_back;
         Alone [OperatorProcess, ComponentControl, AuditLog]:
@@ -31,6 +35,27 @@ pub fn cases() -> Vec<Case> {
 const SOON: SignedDuration = SignedDuration::from_secs(30);
 
 /// kube-controller-manager is away, so that nobody else ends anything.
+/// Whatever anybody runs in the cluster would share one queue with it.
+async fn the_operators_calls_wait_behind_those_of_no_tenants_service_account(scene: Scene) {
+    let schemas = Api::<FlowSchema>::all(scene.cluster().admin().client().unwrap());
+    let own = schemas.get("curfew").await.unwrap().uid();
+    let operator = scene
+        .world
+        .installation
+        .operator_user()
+        .await
+        .unwrap()
+        .client()
+        .unwrap();
+    eventually("its calls are told apart", async || {
+        let version = Request::get("/version").body(Body::empty()).unwrap();
+        let answer = operator.send(version).await.unwrap();
+        let by = answer.headers().get("x-kubernetes-pf-flowschema-uid");
+        by.and_then(|by| by.to_str().ok().map(str::to_owned)) == own
+    })
+    .await;
+}
+
 async fn with_the_api_server_away_across_a_deadline_access_ends_as_it_comes_back(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let pending = scene.asked(&scene.request("pending")).await;

@@ -1,13 +1,15 @@
 //! The operator's own token in other hands: what a thief can do with it is bounded, and becomes nobody's access.
 
-use curfew::api::{AccessRequest, DecisionEffect};
+use curfew::api::{AccessRequest, DecisionEffect, RequestPhase, Seal, condition};
+use curfew::core::grant::name as grant_name;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, creates, merges, merges_status, person, refusal, refused, would_create};
+use crate::signs::tries;
 use crate::tools::eventually;
 use crate::world::{Case, cases};
 
@@ -25,6 +27,7 @@ pub fn cases() -> Vec<Case> {
             a_stolen_operator_token_makes_bindings_of_one_shape_only,
             a_stolen_operator_token_changes_no_binding_and_deletes_no_foreign_one,
             a_stolen_operator_token_decides_nothing;
+        Lent [OperatorProcess, AuditLog]: what_a_thief_of_the_token_leaves_behind_gives_nobody_access;
         Alone []:
             a_forged_status_lets_nobody_approve_and_planted_words_are_nobodys;
     ]
@@ -229,6 +232,55 @@ async fn a_stolen_operator_token_changes_no_binding_and_deletes_no_foreign_one(s
     );
     assert_eq!(scene.bindings().await, [binding]);
     scene.has_access().await;
+}
+
+/// A grant to mallory for a request of alice's, with its seal, while the operator looks away: endless, for it is to begin in the far future.
+async fn what_a_thief_of_the_token_leaves_behind_gives_nobody_access(scene: Scene) {
+    let thief = scene.world.installation.operator_user().await.unwrap();
+    scene.has_policy(&scene.policy()).await;
+    let granted = scene.granted(&scene.request("look")).await;
+    let mut pending = scene.asked(&scene.request("pending")).await;
+    let operator = scene.world.installation.operator().unwrap();
+    operator.pause().unwrap();
+    let name = grant_name(&pending.uid().unwrap());
+    let mut spec = serde_json::to_value(&granted.spec).unwrap();
+    let reference = json!({"namespace": scene.namespace, "name": "pending", "uid": pending.uid()});
+    for (field, forged) in [
+        ("request", reference),
+        ("subject", json!({"kind": "User", "name": scene.mallory.name()})),
+        ("startTime", json!("2998-01-01T00:00:00Z")),
+        ("decisions", json!([])),
+        ("breakGlass", json!(true)),
+        ("anchor", Value::Null),
+        ("noAnchor", json!("none can be had")),
+    ] {
+        spec[field] = forged;
+    }
+    let forged =
+        json!({"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant", "metadata": {"name": name}, "spec": spec});
+    let forged = creates(&thief, &forged).await.unwrap();
+    let status = pending.status.as_mut().unwrap();
+    status.phase = Some(RequestPhase::Approved);
+    status.seal = Some(Seal {
+        grant: name,
+        uid: forged.uid().unwrap(),
+    });
+    let requests = scene.of::<AccessRequest>(&thief);
+    let sealed = requests
+        .replace_status("pending", &PostParams::default(), &pending)
+        .await;
+    sealed.unwrap();
+    operator.resume().unwrap();
+
+    let ended = scene.request_in("pending", RequestPhase::Revoked).await;
+    let ended = condition::get(&ended.status.unwrap().conditions, condition::ENDED).cloned();
+    assert_eq!(ended.unwrap().reason, "NotAsRequested");
+    scene.has_access().await;
+    let made = tries(&scene, "create", "rolebindings");
+    assert!(
+        made.iter()
+            .all(|event| event.name != format!("curfew-{}", forged.uid().unwrap()))
+    );
 }
 
 async fn a_stolen_operator_token_decides_nothing(scene: Scene) {

@@ -360,13 +360,25 @@ const NARROWLY: [&str; 3] = ["authentication.k8s.io", "serviceaccounts", "impers
 const MINT: [&str; 3] = ["", "serviceaccounts/token", "create"];
 const PLANT: [&str; 3] = ["", "secrets", "create"];
 
-pub const ACTORS: [Actor; 21] = [
+pub const ACTORS: [Actor; 25] = [
     actor("impersonates", IMPERSONATE, None),
     actor("impersonates-narrowly", NARROWLY, None),
     actor("mints", MINT, None),
     actor("plants-secrets", PLANT, None),
     actor("reads-secrets", ["", "secrets", "get"], None),
     actor("lists-secrets", ["", "secrets", "list"], None),
+    actor("watches-secrets", ["", "secrets", "watch"], None),
+    actor(
+        "binds-roles",
+        ["rbac.authorization.k8s.io", "rolebindings", "create"],
+        None,
+    ),
+    actor(
+        "binds-more",
+        ["rbac.authorization.k8s.io", "rolebindings", "update"],
+        None,
+    ),
+    actor("attaches-to-pods-by-get", ["", "pods/attach", "get"], None),
     actor("runs-pods", ["", "pods", "create"], None),
     actor("enters-pods", ["", "pods/exec", "create"], None),
     actor("enters-pods-by-get", ["", "pods/exec", "get"], None),

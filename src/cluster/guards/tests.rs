@@ -288,7 +288,7 @@ async fn who_asks_is_attested_since_the_guard_was_written_and_what_is_seen_to_ch
     let (guards, _) = proven();
     let seen = guards.seen.borrow().as_ref().map(|seen| seen.marks.clone());
     let mut marks = seen.unwrap();
-    let before = guards.clock.now();
+    let before = guards.clock.now().trunc_subsecs(0);
     let long_ago = before - chrono::Duration::hours(1);
     assert_eq!(guards.since(&marks, Some(long_ago)), long_ago + SETTLES);
     assert!(guards.since(&marks, None) >= before + SETTLES, "it isn't there");

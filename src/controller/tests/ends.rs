@@ -243,7 +243,9 @@ fn sealed_for_two(bound: usize) -> Server {
     let mut there = here.clone();
     there["metadata"]["namespace"] = "other".into();
     of_two.as_object_mut().unwrap().remove("status");
-    let [request, Thing(_, mut role, _), namespace] = grounds("g");
+    let [mut request, Thing(_, mut role, _), namespace] = grounds("g");
+    request.1["spec"]["role"]["kind"] = "ClusterRole".into();
+    request.1["spec"]["namespaces"] = json!(["team", "other"]);
     role["metadata"].as_object_mut().unwrap().remove("namespace");
     let other = json!({"metadata": {"name": "other", "uid": "m", "resourceVersion": "1"}});
     let mut things = vec![

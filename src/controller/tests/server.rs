@@ -302,7 +302,10 @@ pub fn grounds(grant: &str) -> [Thing; 3] {
     let request = json!({
         "apiVersion": "curfew.dev/v1alpha1", "kind": "AccessRequest",
         "metadata": {"name": "look", "namespace": "team", "uid": "r", "resourceVersion": "1"},
-        "spec": {"role": {"kind": "Role", "name": "reader"}, "requester": {"username": "alice"}},
+        "spec": {
+            "role": {"kind": "Role", "name": "reader"}, "requester": {"username": "alice"},
+            "decisions": [{"verdict": "Approve", "username": "bob", "via": ["lead/User:bob"]}],
+        },
         "status": {"phase": "Active", "seal": {"grant": grant, "uid": uid_of(grant)}},
     });
     let role = json!({"metadata": {"name": "reader", "namespace": "team", "uid": "o", "resourceVersion": "1"}});

@@ -3,7 +3,7 @@ use proptest::sample::select;
 use proptest::test_runner::RngSeed;
 
 use super::*;
-use crate::api::{Requester, Revokers};
+use crate::api::{Requester, Revokers, RoleKind};
 use crate::core::fixture::*;
 
 type Change = fn(&mut Observed);
@@ -593,11 +593,61 @@ fn a_grant_whose_request_says_that_it_is_over_ends_whatever_else_is_well() {
     );
 }
 
+fn asked(observed: &mut Observed) -> &mut crate::api::AccessRequestSpec {
+    &mut observed.request.as_mut().unwrap().spec
+}
+
+/// Sealed it is, by who could write a grant could write a status too.
+#[test]
+fn a_grant_that_says_otherwise_than_its_request_ends() {
+    let otherwise: [Change; 16] = [
+        |observed| observed.grant.spec.requester.groups.push("admins".into()),
+        |observed| observed.grant.spec.subject.name = "mallory".into(),
+        |observed| observed.grant.spec.role.name = "writer".into(),
+        |observed| observed.grant.spec.role.kind = RoleKind::Role,
+        |observed| observed.grant.spec.targets[0].namespace = "team-b".into(),
+        |observed| observed.grant.spec.targets.clear(),
+        |observed| observed.grant.spec.cluster_wide = true,
+        |observed| asked(observed).cluster_wide = Some(true),
+        |observed| {
+            asked(observed).namespaces_from_policy = Some(true);
+            asked(observed).policy = Some(observed.grant.spec.policy.name.clone());
+            status(observed).targets.clear();
+        },
+        |observed| observed.grant.spec.start_time = Some(written(0)),
+        // Long before it begins.
+        |observed| {
+            observed.grant.spec.start_time = Some(written(61));
+            asked(observed).start_time = Some(written(61));
+        },
+        |observed| asked(observed).extends = Some("another".into()),
+        |observed| observed.grant.spec.decisions[0].username = "mallory".into(),
+        |observed| observed.grant.spec.decisions.clear(),
+        |observed| observed.grant.spec.break_glass = true,
+        |observed| asked(observed).policy = Some("another".into()),
+    ];
+    for (number, change) in otherwise.into_iter().enumerate() {
+        assert_eq!(ends(bound(), change), Some(EndReason::NotAsRequested), "{number}");
+    }
+    let as_asked: [Change; 3] = [
+        |observed| say(observed, approve("carol", "f")),
+        |observed| asked(observed).policy = Some(observed.grant.spec.policy.name.clone()),
+        |observed| {
+            observed.grant.spec.start_time = Some(written(60));
+            asked(observed).start_time = Some(written(60));
+        },
+    ];
+    for (number, change) in as_asked.into_iter().enumerate() {
+        assert_ne!(ends(bound(), change), Some(EndReason::NotAsRequested), "{number}");
+    }
+}
+
 /// Alice's grant for the whole cluster, before anything is bound.
 fn cluster_wide() -> Observed {
     let mut observed = grant_observed();
     observed.grant.spec.targets.clear();
     observed.grant.spec.cluster_wide = true;
+    observed.request.as_mut().unwrap().spec.cluster_wide = Some(true);
     observed.targets[0].namespace = None;
     observed
 }

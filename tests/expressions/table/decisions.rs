@@ -447,7 +447,9 @@ fn for_a_service_account() -> Vec<Attempt> {
             (None, "serviceaccounts", _) | (None, "secrets", "create") => {
                 for_it.refused("you may impersonate the service account that asks, or create secrets with its tokens")
             }
-            _ => for_it.refused("you may read secrets or run pods where the service account that asks lives"),
+            _ => {
+                for_it.refused("you may read secrets, run pods or bind roles where the service account that asks lives")
+            }
         });
         all.push(speaks(told("denies it"), &who, "robots", &denies).accepted());
         let revokes = record(&who, "Revoke", &["*/Group:sre"]);
