@@ -16,13 +16,18 @@ pub fn from_kubernetes(time: &Time) -> Option<DateTime<Utc>> {
     )
 }
 
-/// Reads a time that a person wrote. One that can't be read is long past, whatever it was meant to be: an object that is there must be read all the same.
+/// Reads a time that a person wrote, in whole seconds as everything else: what is to begin within a second begins at its end. One that can't be read is long past, whatever it was meant to be: an object that is there must be read all the same.
 ///
 /// # Errors
 /// When it is no text.
 pub fn written_by_people<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Time>, D::Error> {
     let written = Option::<String>::deserialize(reader)?;
-    Ok(written.map(|written| serde_json::from_value(written.into()).unwrap_or(NEVER)))
+    Ok(written.map(|written| serde_json::from_value(written.into()).map_or(NEVER, whole)))
+}
+
+fn whole(Time(time): Time) -> Time {
+    let second = time.as_second() + i64::from(time.subsec_nanosecond() > 0);
+    Timestamp::from_second(second).map_or(NEVER, Time)
 }
 
 /// The API server's form of a time, in whole seconds as the API server keeps it.
@@ -58,6 +63,10 @@ mod tests {
         assert_eq!(read("null"), None);
         assert_eq!(
             read(r#""2027-01-15T09:00:00+01:00""#),
+            Some(Time(Timestamp::from_second(1_800_000_000).unwrap()))
+        );
+        assert_eq!(
+            read(r#""2027-01-15T07:59:59.001Z""#),
             Some(Time(Timestamp::from_second(1_800_000_000).unwrap()))
         );
         for beyond in [

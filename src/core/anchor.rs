@@ -351,8 +351,9 @@ pub fn upkeep(
             Some(_) => Upkeep::Stale,
         };
     }
-    // Past its end it is kube-controller-manager's to take away.
-    if now < until.0 && !hangs && matches!(judge_job(job, until), JobState::Broken(_)) {
+    // Past its end it is kube-controller-manager's to take away, which may come a few seconds sooner.
+    let is_going = job.metadata.deletion_timestamp.is_some();
+    if now < until.0 && !hangs && !is_going && matches!(judge_job(job, until), JobState::Broken(_)) {
         return Upkeep::Unfit;
     }
     let created = job.metadata.creation_timestamp.as_ref().and_then(time::from_kubernetes);

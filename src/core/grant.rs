@@ -15,9 +15,9 @@ use super::request::targets::{self, Asked};
 use super::{anchor, approval, binding, extension, offer, review};
 use crate::api::condition::{self, Finding};
 use crate::api::{
-    AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, End, EndReason,
-    GrantAnchor, GrantPhase, GrantedPolicy, GrantedRole, OnChange, Place, RequestPhase, RequestReference, Target,
-    Verdict, time,
+    AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, Decision, End,
+    EndReason, GrantAnchor, GrantPhase, GrantedPolicy, GrantedRole, OnChange, Place, RequestPhase, RequestReference,
+    Target, Verdict, time,
 };
 
 /// The uid of an AccessGrant.
@@ -287,35 +287,31 @@ fn not_as_requested(grant: &AccessGrant, request: &AccessRequest) -> Option<Why>
     // The two clocks may differ a little.
     let soonest = given.start_time.as_ref().and_then(time::from_kubernetes);
     let is_too_soon = soonest.is_some_and(|soonest| created(grant) + chrono::Duration::minutes(1) < soonest);
+    let subject = Account::of(&given.requester.username).subject();
+    let extended = given.extends.as_ref().map(|extended| &extended.name);
+    let is_approval = |said: &Decision| {
+        (said.verdict, &said.offer) == (Verdict::Approve, &given.offer) && asked.decisions.contains(said)
+    };
     let differs = [
         ("its requester", Some(&given.requester) != asked.requester.as_ref()),
-        (
-            "its subject",
-            Account::of(&given.requester.username).subject().as_ref() != Some(&given.subject),
-        ),
+        ("its subject", subject.as_ref() != Some(&given.subject)),
         ("its role", given.role.reference() != asked.role),
         ("where it holds", !is_asked_for),
         ("its start", given.start_time != asked.start_time || is_too_soon),
-        (
-            "what it extends",
-            given.extends.as_ref().map(|extended| &extended.name) != asked.extends.as_ref(),
-        ),
-        (
-            "who approved it",
-            !given.decisions.iter().all(|said| asked.decisions.contains(said)),
-        ),
-        (
-            "that nobody approved it",
-            given.decisions.is_empty() != given.break_glass,
-        ),
-        (
-            "its policy",
-            asked.policy.as_ref().is_some_and(|policy| *policy != given.policy.name),
-        ),
+        ("its duration", is_another(asked.duration.as_ref(), &given.duration)),
+        ("what it extends", extended != asked.extends.as_ref()),
+        ("who approved it", !given.decisions.iter().all(is_approval)),
+        ("that nobody did", given.decisions.is_empty() != given.break_glass),
+        ("its policy", is_another(asked.policy.as_ref(), &given.policy.name)),
     ];
     let (what, _) = differs.into_iter().find(|(_, differs)| *differs)?;
     let message = format!("{what} is not as in the request; the operator makes none like that");
     Some(Why::new(EndReason::NotAsRequested, message))
+}
+
+/// What is asked for is given; what isn't, is the policy's matter.
+fn is_another<T: PartialEq>(asked: Option<&T>, given: &T) -> bool {
+    asked.is_some_and(|asked| asked != given)
 }
 
 fn target_gone(places: &[Place], seen: &[TargetSeen]) -> Option<Why> {

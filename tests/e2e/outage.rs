@@ -34,8 +34,7 @@ pub fn cases() -> Vec<Case> {
 /// So long after the API server or the operator is back all that is overdue may take.
 const SOON: SignedDuration = SignedDuration::from_secs(30);
 
-/// kube-controller-manager is away, so that nobody else ends anything.
-/// Whatever anybody runs in the cluster would share one queue with it.
+/// Whatever anybody runs in the cluster would be served before it.
 async fn the_operators_calls_wait_behind_those_of_no_tenants_service_account(scene: Scene) {
     let schemas = Api::<FlowSchema>::all(scene.cluster().admin().client().unwrap());
     let own = schemas.get("curfew").await.unwrap().uid();
@@ -56,6 +55,7 @@ async fn the_operators_calls_wait_behind_those_of_no_tenants_service_account(sce
     .await;
 }
 
+/// kube-controller-manager is away, so that nobody else ends anything.
 async fn with_the_api_server_away_across_a_deadline_access_ends_as_it_comes_back(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let pending = scene.asked(&scene.request("pending")).await;
@@ -91,7 +91,7 @@ async fn with_the_api_server_away_across_a_deadline_access_ends_as_it_comes_back
 async fn paused_across_the_deadlines_of_two_hundred_grants_it_ends_them_together_as_it_goes_on(scene: Scene) {
     const REQUESTS: usize = 200;
     scene.has_policy(&scene.policy()).await;
-    let names = ask_many(&scene, REQUESTS, json!({"duration": "60s"})).await;
+    let names = ask_many(&scene, REQUESTS, json!({"duration": "100s"})).await;
     let bob = scene.of::<AccessRequest>(&scene.bob);
     try_join_all(names.iter().map(|name| says(&bob, name, "approve")))
         .await

@@ -360,7 +360,7 @@ const NARROWLY: [&str; 3] = ["authentication.k8s.io", "serviceaccounts", "impers
 const MINT: [&str; 3] = ["", "serviceaccounts/token", "create"];
 const PLANT: [&str; 3] = ["", "secrets", "create"];
 
-pub const ACTORS: [Actor; 25] = [
+pub const ACTORS: [Actor; 27] = [
     actor("impersonates", IMPERSONATE, None),
     actor("impersonates-narrowly", NARROWLY, None),
     actor("mints", MINT, None),
@@ -376,6 +376,16 @@ pub const ACTORS: [Actor; 25] = [
     actor(
         "binds-more",
         ["rbac.authorization.k8s.io", "rolebindings", "update"],
+        None,
+    ),
+    actor(
+        "adds-to-bindings",
+        ["rbac.authorization.k8s.io", "rolebindings", "patch"],
+        None,
+    ),
+    actor(
+        "binds-everywhere",
+        ["rbac.authorization.k8s.io", "clusterrolebindings", "create"],
         None,
     ),
     actor("attaches-to-pods-by-get", ["", "pods/attach", "get"], None),

@@ -267,7 +267,7 @@ pub fn grant(name: &str, lasts: Range<i64>) -> Value {
             "role": {"kind": "Role", "name": "reader", "uid": "o", "rulesDigest": "d", "onChange": "Keep"},
             "targets": [{"namespace": "team", "uid": "n"}], "duration": format!("{}s", lasts.end - lasts.start),
             "policy": {"name": "p", "uid": "p", "digest": "d", "onChange": "Keep"}, "offer": "f",
-            "decisions": [{"verdict": "Approve", "username": "bob", "via": ["lead/User:bob"]}], "revokers": {},
+            "decisions": [{"verdict": "Approve", "username": "bob", "via": ["lead/User:bob"], "offer": "f"}], "revokers": {},
         },
         "status": {"phase": "Active", "bindings": [bound]},
     })
@@ -304,7 +304,7 @@ pub fn grounds(grant: &str) -> [Thing; 3] {
         "metadata": {"name": "look", "namespace": "team", "uid": "r", "resourceVersion": "1"},
         "spec": {
             "role": {"kind": "Role", "name": "reader"}, "requester": {"username": "alice"},
-            "decisions": [{"verdict": "Approve", "username": "bob", "via": ["lead/User:bob"]}],
+            "decisions": [{"verdict": "Approve", "username": "bob", "via": ["lead/User:bob"], "offer": "f"}],
         },
         "status": {"phase": "Active", "seal": {"grant": grant, "uid": uid_of(grant)}},
     });

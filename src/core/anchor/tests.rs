@@ -251,6 +251,9 @@ fn an_anchor_on_which_nothing_can_hang_makes_way_for_another_at_once() {
         "that grant ends first"
     );
     assert_eq!(kept(&stored(), false, 7), Upkeep::Keep { until: at(127) });
+    let mut going = stored();
+    going.metadata.deletion_timestamp = Some(written(1856));
+    assert_eq!(kept(&going, false, 1857), Upkeep::Keep { until: at(1890) });
     assert_eq!(
         kept(&late, false, 1860),
         Upkeep::Keep { until: at(1890) },

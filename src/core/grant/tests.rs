@@ -600,7 +600,7 @@ fn asked(observed: &mut Observed) -> &mut crate::api::AccessRequestSpec {
 /// Sealed it is, by who could write a grant could write a status too.
 #[test]
 fn a_grant_that_says_otherwise_than_its_request_ends() {
-    let otherwise: [Change; 16] = [
+    let otherwise: [Change; 19] = [
         |observed| observed.grant.spec.requester.groups.push("admins".into()),
         |observed| observed.grant.spec.subject.name = "mallory".into(),
         |observed| observed.grant.spec.role.name = "writer".into(),
@@ -623,14 +623,21 @@ fn a_grant_that_says_otherwise_than_its_request_ends() {
         |observed| asked(observed).extends = Some("another".into()),
         |observed| observed.grant.spec.decisions[0].username = "mallory".into(),
         |observed| observed.grant.spec.decisions.clear(),
+        |observed| observed.grant.spec.offer = "another".into(),
+        |observed| {
+            observed.grant.spec.decisions[0].verdict = Verdict::Deny;
+            asked(observed).decisions = observed.grant.spec.decisions.clone();
+        },
+        |observed| asked(observed).duration = Some(lasting("2m")),
         |observed| observed.grant.spec.break_glass = true,
         |observed| asked(observed).policy = Some("another".into()),
     ];
     for (number, change) in otherwise.into_iter().enumerate() {
         assert_eq!(ends(bound(), change), Some(EndReason::NotAsRequested), "{number}");
     }
-    let as_asked: [Change; 3] = [
+    let as_asked: [Change; 4] = [
         |observed| say(observed, approve("carol", "f")),
+        |observed| asked(observed).duration = None,
         |observed| asked(observed).policy = Some(observed.grant.spec.policy.name.clone()),
         |observed| {
             observed.grant.spec.start_time = Some(written(60));
