@@ -46,17 +46,39 @@ fn parts(server: &Server) -> Parts {
     }
 }
 
+/// An operator that has begun, and what it says of itself.
+struct Begun {
+    running: BoxFuture<'static, ()>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+}
+
+fn begun(server: &Server) -> Begun {
+    let parts = parts(server);
+    Begun {
+        health: Arc::clone(&parts.health),
+        metrics: Arc::clone(&parts.metrics),
+        running: run(parts, std::future::pending().shared()).boxed(),
+    }
+}
+
+impl Begun {
+    async fn runs(&mut self, span: Duration) {
+        run_for(span, &mut self.running).await;
+    }
+
+    fn tells(&self, expected: &str) {
+        let text = self.metrics.text().unwrap();
+        assert!(text.lines().any(|line| line == expected), "{text}");
+    }
+}
+
 /// Runs the operator for so long.
 async fn run_for(span: Duration, running: &mut BoxFuture<'static, ()>) {
     tokio::select! {
         () = running => panic!("it ended by itself"),
         () = sleep(span) => {}
     }
-}
-
-fn assert_tells(metrics: &Metrics, expected: &str) {
-    let text = metrics.text().unwrap();
-    assert!(text.lines().any(|line| line == expected), "{text}");
 }
 
 const A_WHILE: Duration = Duration::from_secs(4);
@@ -67,48 +89,42 @@ const NO_GUARDS: &str = "nothing is granted, access goes on ending on time";
 #[tokio::test(start_paused = true)]
 async fn case_41_it_is_ready_only_when_it_has_tried_to_end_every_overdue_grant_and_every_unexplained_binding() {
     let server = overdue();
-    let parts = parts(&server);
-    let (health, metrics) = (Arc::clone(&parts.health), Arc::clone(&parts.metrics));
-    let mut running = run(parts, std::future::pending().shared()).boxed();
-    run_for(A_WHILE, &mut running).await;
-    assert_eq!(health.ready().unwrap_err(), NOT_TRIED);
+    let mut operator = begun(&server);
+    operator.runs(A_WHILE).await;
+    assert_eq!(operator.health.ready().unwrap_err(), NOT_TRIED);
     server.deletes.add_permits(1);
-    run_for(Duration::from_secs(1), &mut running).await;
-    assert_eq!(health.ready().unwrap_err(), NOT_TRIED, "one of two");
+    operator.runs(Duration::from_secs(1)).await;
+    assert_eq!(operator.health.ready().unwrap_err(), NOT_TRIED, "one of two");
     server.deletes.add_permits(1);
-    run_for(Duration::from_secs(1), &mut running).await;
-    assert!(health.ready().unwrap_err().starts_with(NO_GUARDS));
-    assert_tells(&metrics, "curfew_swept_bindings_total 1");
+    operator.runs(Duration::from_secs(1)).await;
+    assert!(operator.health.ready().unwrap_err().starts_with(NO_GUARDS));
+    operator.tells("curfew_swept_bindings_total 1");
 }
 
 #[tokio::test(start_paused = true)]
 async fn case_41_nor_is_it_ready_before_it_has_tried_to_end_an_unexplained_access_to_the_whole_cluster() {
     let orphan = cluster_wide(binding(&grant("gone", -7200..3600)));
     let server = Server::with(vec![Thing::new("clusterrolebindings", orphan)]);
-    let parts = parts(&server);
-    let health = Arc::clone(&parts.health);
-    let mut running = run(parts, std::future::pending().shared()).boxed();
-    run_for(A_WHILE, &mut running).await;
-    assert_eq!(health.ready().unwrap_err(), NOT_TRIED);
+    let mut operator = begun(&server);
+    operator.runs(A_WHILE).await;
+    assert_eq!(operator.health.ready().unwrap_err(), NOT_TRIED);
     server.deletes.add_permits(1);
-    run_for(Duration::from_secs(1), &mut running).await;
-    assert!(health.ready().unwrap_err().starts_with(NO_GUARDS));
+    operator.runs(Duration::from_secs(1)).await;
+    assert!(operator.health.ready().unwrap_err().starts_with(NO_GUARDS));
 }
 
 #[tokio::test(start_paused = true)]
 async fn case_41_what_resists_is_tried_on_and_does_not_keep_it_from_being_ready() {
     let mut server = overdue();
     server.verdict = StatusCode::INTERNAL_SERVER_ERROR;
-    let parts = parts(&server);
-    let (health, metrics) = (Arc::clone(&parts.health), Arc::clone(&parts.metrics));
-    let mut running = run(parts, std::future::pending().shared()).boxed();
-    run_for(A_WHILE, &mut running).await;
-    assert_eq!(health.ready().unwrap_err(), NOT_TRIED);
+    let mut operator = begun(&server);
+    operator.runs(A_WHILE).await;
+    assert_eq!(operator.health.ready().unwrap_err(), NOT_TRIED);
     server.deletes.add_permits(2);
-    run_for(Duration::from_secs(1), &mut running).await;
-    assert!(health.ready().unwrap_err().starts_with(NO_GUARDS));
+    operator.runs(Duration::from_secs(1)).await;
+    assert!(operator.health.ready().unwrap_err().starts_with(NO_GUARDS));
     // The grant's, and the one that no grant explains.
-    assert_tells(&metrics, "curfew_overdue_bindings 2.0");
+    operator.tells("curfew_overdue_bindings 2.0");
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,10 +136,9 @@ async fn a_binding_that_is_there_although_its_grant_has_ended_is_told_of_as_over
     ]);
     server.verdict = StatusCode::INTERNAL_SERVER_ERROR;
     server.deletes.add_permits(1);
-    let parts = parts(&server);
-    let metrics = Arc::clone(&parts.metrics);
-    run_for(A_WHILE, &mut run(parts, std::future::pending().shared()).boxed()).await;
-    assert_tells(&metrics, "curfew_overdue_bindings 1.0");
+    let mut operator = begun(&server);
+    operator.runs(A_WHILE).await;
+    operator.tells("curfew_overdue_bindings 1.0");
 }
 
 /// Its watch lags, and what it would say before it ends the access is a conflict.

@@ -41,7 +41,7 @@ async fn an_anchor_that_isnt_taken_away_in_time_is_the_last_that_is_trusted(scen
     assert_on_time(&scene, &grant);
 
     let hung = grant.spec.anchor.unwrap();
-    is_taken_away(&jobs(&scene), &hung.name).await;
+    is_taken_away(&scene.at_home::<Job>(), &hung.name).await;
     let deletes = tries(&scene, "delete", "jobs");
     let deleted = deletes.iter().find(|event| event.name == hung.name).unwrap();
     let after = deleted.received.duration_since(hung.ends_at.0);
@@ -89,7 +89,7 @@ async fn who_holds_the_job_of_an_anchor_from_elsewhere_stops_no_granting(scene: 
         .mallory_holds(("batch/v1", "Job"), &hung.name, &hung.job_uid)
         .await;
     scene.grant_ended(&grant).await;
-    let jobs = jobs(&scene);
+    let jobs = scene.at_home::<Job>();
     let is_held = async || {
         let job = jobs.get_opt(&hung.name).await.unwrap();
         job.is_none_or(|job| job.metadata.deletion_timestamp.is_some())
@@ -98,13 +98,6 @@ async fn who_holds_the_job_of_an_anchor_from_elsewhere_stops_no_granting(scene: 
     assert!(jobs.get_opt(&hung.name).await.unwrap().is_some(), "it is held");
     is_taken_away(&jobs, &hung.name).await;
     scene.granted(&scene.request("later")).await;
-}
-
-fn jobs(scene: &Scene) -> Api<Job> {
-    Api::namespaced(
-        scene.cluster().admin().client().unwrap(),
-        scene.world.installation.namespace(),
-    )
 }
 
 async fn is_taken_away(jobs: &Api<Job>, anchor: &str) {

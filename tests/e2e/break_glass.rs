@@ -31,7 +31,8 @@ pub fn cases() -> Vec<Case> {
 }
 
 impl Scene {
-    async fn has_glass_to_break(&self) {
+    /// A policy that grants at once.
+    pub async fn has_glass_to_break(&self) {
         // Merged into nothing of the usual approval.
         let mut policy = self.policy();
         policy["spec"]["approval"] = json!({"breakGlass": {}});
@@ -102,7 +103,8 @@ impl Scene {
         reviewed(&grant).unwrap().message
     }
 
-    fn emergency(&self, name: &str) -> Value {
+    /// A request to break the glass.
+    pub fn emergency(&self, name: &str) -> Value {
         let policy = format!("policy-{}", self.id);
         self.request_with(name, json!({"policy": policy, "reason": "INC-7 \"all\" is down"}))
     }

@@ -13,7 +13,7 @@ use kube::api::ListParams;
 use serde_json::json;
 
 use crate::scene::{Scene, creates, refused, would_create};
-use crate::signs::MARGIN;
+use crate::signs::{MARGIN, assert_soon_after_deadline};
 use crate::tools::eventually;
 use crate::world::{Case, cases};
 
@@ -52,13 +52,7 @@ async fn case_01_nothing_while_one_of_two_approvals_is_missing(scene: Scene) {
         .await;
     scene.asked(&scene.request("look")).await;
     scene.said(&scene.bob, "look", "approve").await;
-    let counted = scene.request_that("look", "bob's word counted", |request| {
-        request
-            .status
-            .as_ref()
-            .is_some_and(|status| status.decisions.len() == 1)
-    });
-    let status = counted.await.status.unwrap();
+    let status = scene.weighed("look").await.status.unwrap();
     assert_eq!((status.phase, status.open[0].missing), (Some(RequestPhase::Pending), 1));
     assert_eq!(status.grant, None);
     scene.has_no_access().await;
@@ -100,7 +94,7 @@ async fn case_03_access_is_gone_at_its_deadline_and_everything_says_so(scene: Sc
     let ended = scene.grant_ended(&grant).await;
     let end = ended.status.clone().unwrap().end.unwrap();
     assert_eq!((end.reason, deadline(&ended)), (EndReason::Expired, deadline(&grant)));
-    assert_on_time(&grant, end.at.unwrap().0);
+    assert_soon_after_deadline(&grant, end.at.unwrap().0);
     let status = request.status.unwrap();
     assert_eq!(status.expires_at, Some(time::to_kubernetes(deadline(&grant))));
     told(&scene, "look", &["Offered", "Approved", "Bound", "DeadlineReached"]).await;
@@ -224,8 +218,8 @@ async fn case_09_two_seconds_are_two_seconds(scene: Scene) {
         .into_iter()
         .find(|event| event.verb == "delete")
         .unwrap();
-    assert_on_time(&grant, gone.received);
-    assert_on_time(&grant, gone.finished);
+    assert_soon_after_deadline(&grant, gone.received);
+    assert_soon_after_deadline(&grant, gone.finished);
     let last = last.unwrap();
     assert!(
         last.duration_since(deadline_of(&grant)) <= MARGIN,
@@ -255,13 +249,6 @@ async fn uses_it_as_long_as_it_lasts(scene: &Scene) {
 
 fn deadline_of(grant: &AccessGrant) -> Timestamp {
     time::to_kubernetes(deadline(grant)).0
-}
-
-#[track_caller]
-fn assert_on_time(grant: &AccessGrant, ended: Timestamp) {
-    let late = ended.duration_since(deadline_of(grant));
-    assert!(late >= SignedDuration::ZERO, "{late} sooner than what is written on it");
-    assert!(late <= MARGIN, "{late} after its deadline");
 }
 
 /// Waits until events on a request have told of each of these steps, which they do beside all else, so perhaps a little later. The reasons of all of them.

@@ -5,16 +5,14 @@ use std::time::Duration;
 use curfew::api::{AccessGrant, AccessRequest, EndReason, RequestPhase, Verdict, condition, time};
 use curfew::core::grant::{deadline, name as grant_name};
 use curfew_testbed::{AuditEvent, Component, User};
-use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use k8s_openapi::jiff::SignedDuration;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::scene::{Scene, Word, merges};
-use crate::signs::{MARGIN, metric, passes};
+use crate::signs::{assert_soon_after_deadline, metric, passes};
 use crate::tools::{eventually, gone};
 use crate::world::{Case, cases};
 
@@ -208,11 +206,7 @@ async fn case_46_a_role_deleted_during_a_grant_ends_it_whatever_the_policy_says(
 async fn case_49_a_namespace_deleted_during_a_grant_leaves_the_story(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let grant = scene.granted(&scene.request("look")).await;
-    let namespaces = Api::<Namespace>::all(scene.cluster().admin().client().unwrap());
-    namespaces
-        .delete(&scene.namespace, &DeleteParams::default())
-        .await
-        .unwrap();
+    let namespaces = scene.deletes_its_namespace().await;
     let ended = scene.grant_ended(&grant).await;
     let reason = ended.status.clone().unwrap().end.unwrap().reason;
     assert!(
@@ -514,13 +508,7 @@ async fn case_43_killed_in_mid_grant_the_deadline_is_the_same_and_nothing_is_gra
     assert_eq!(request.expires_at, Some(time::to_kubernetes(deadline(&lives))));
     assert_ended(&scene, "lives", &lives, (RequestPhase::Expired, EndReason::Expired)).await;
     scene.has_no_access().await;
-    let late = end_of(&scene, &lives)
-        .await
-        .duration_since(time::to_kubernetes(deadline(&lives)).0);
-    assert!(
-        late >= SignedDuration::ZERO && late <= MARGIN,
-        "{late} after its deadline"
-    );
+    assert_soon_after_deadline(&lives, end_of(&scene, &lives).await);
 
     assert_eq!(scene.grants().get_opt(&deleted.name_any()).await.unwrap(), None);
     assert_eq!(

@@ -10,7 +10,7 @@ use curfew::core::guard::Standing;
 use curfew::core::limits::Others;
 use curfew::core::request::{self, Observed, Plan};
 use curfew_testbed::Component;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -323,11 +323,7 @@ async fn a_grant_that_is_deleted_takes_its_binding_along_however_it_is_deleted(s
 async fn a_namespace_that_is_deleted_with_its_request_ends_the_grant_and_is_not_held_up(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let grant = scene.quickly_granted(&scene.request("look")).await;
-    let namespaces: Api<Namespace> = Api::all(scene.cluster().admin().client().unwrap());
-    namespaces
-        .delete(&scene.namespace, &DeleteParams::default())
-        .await
-        .unwrap();
+    let namespaces = scene.deletes_its_namespace().await;
     let end = scene.grant_ended(&grant).await.status.unwrap().end.unwrap();
     // Which of these is seen first is the namespace controller's matter.
     assert!(

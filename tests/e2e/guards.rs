@@ -152,11 +152,8 @@ async fn case_22d_it_does_not_count_either_when_the_operator_saw_nothing_of_it(s
 
 /// Mallory asks in alice's name. Nobody would approve, and see that.
 async fn a_request_forged_while_a_guard_was_away_breaks_no_glass(scene: Scene) {
-    let mut policy = scene.policy();
-    policy["spec"]["approval"] = json!({"breakGlass": {}});
-    scene.has_policy(&policy).await;
-    let named = |name: &str| scene.request_with(name, json!({"policy": policy["metadata"]["name"]}));
-    let mut forged = named("forged");
+    scene.has_glass_to_break().await;
+    let mut forged = scene.emergency("forged");
     forged["spec"]["requester"] = scene.identity(&scene.alice).await;
     let guard = scene.world.guard("ValidatingAdmissionPolicyBinding", "curfew-requests");
     admin(&scene, &["delete", BINDING, "curfew-requests"]).await;
@@ -169,7 +166,7 @@ async fn a_request_forged_while_a_guard_was_away_breaks_no_glass(scene: Scene) {
     assert!(why.contains("make a new request"), "{why}");
     operator(&scene).wait_until_ready().await.unwrap();
     scene.has_no_access().await;
-    scene.asks(&scene.alice, &named("now")).await.ok().unwrap();
+    scene.asks(&scene.alice, &scene.emergency("now")).await.ok().unwrap();
     scene.active("now").await;
     scene.request_blocked_by("forged", "NotAttested").await;
     assert_eq!(scene.bindings().await.len(), 1, "of alice's own request");
@@ -192,17 +189,7 @@ async fn case_22e_a_guard_that_exempts_one_person_stops_granting_to_everyone(sce
     granting_stops(&scene, &["nothing is granted", "curfew-decisions", why[1]]).await;
     is_told(&scene, "look", &why).await;
     is_forged(&scene, "look", &word).await;
-    let answered = |request: &AccessRequest| {
-        request
-            .status
-            .as_ref()
-            .is_some_and(|status| status.decisions.len() == 1)
-    };
-    let status = scene
-        .request_that("look", "the word was weighed", answered)
-        .await
-        .status
-        .unwrap();
+    let status = scene.weighed("look").await.status.unwrap();
     assert_eq!(status.decisions[0].effect, DecisionEffect::NoEffect);
     assert_eq!(status.seal, None);
     scene.has_no_access().await;

@@ -3,7 +3,7 @@
 use curfew::api::{AccessRequest, EndReason, RequestPhase, condition};
 use curfew_testbed::Component;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, creates, would_create};
@@ -107,10 +107,7 @@ async fn a_guard_that_goes_between_the_seal_and_the_binding_holds_the_binding_ba
 }
 
 async fn the_lease_is_renewed(scene: &Scene) {
-    let leases = Api::<Lease>::namespaced(
-        scene.cluster().admin().client().unwrap(),
-        scene.world.installation.namespace(),
-    );
+    let leases = scene.at_home::<Lease>();
     let before = leases.get("curfew").await.unwrap().resource_version();
     let renewed = |lease: Option<&Lease>| lease.is_some_and(|lease| lease.resource_version() != before);
     watched(leases, "curfew", "it is renewed", renewed).await;

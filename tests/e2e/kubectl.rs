@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use curfew::api::{AccessRequest, EndReason, RequestPhase};
+use curfew::api::{EndReason, RequestPhase};
 use curfew_testbed::{Answer, User};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::scene::{Scene, creates, person};
+use crate::scene::{Scene, VERBS, creates, person};
 use crate::tools::{LIMIT, eventually};
 use crate::world::{Case, cases};
 
@@ -228,13 +228,7 @@ async fn applying_the_same_manifest_again_changes_nothing(scene: Scene) {
             })
             .await;
         scene.decides(&scene.bob, name, "approve").await.unwrap();
-        let weighed = |request: &AccessRequest| {
-            request
-                .status
-                .as_ref()
-                .is_some_and(|status| status.decisions.len() == 1)
-        };
-        let before = scene.request_that(name, "the word was weighed", weighed).await;
+        let before = scene.weighed(name).await;
         assert_eq!(before.spec.requester.as_ref().unwrap().username, scene.alice.name());
         assert_eq!(before.spec.decisions.len(), 1);
         let said = apply(how).await;
@@ -343,21 +337,11 @@ type Allowed<'a> = &'a [(&'a str, &'a [&'a str])];
 
 /// Of all that can be done with Curfew's kinds, `user` may do this and nothing else.
 async fn may(scene: &Scene, user: &User, allowed: Allowed<'_>) {
-    let verbs = [
-        "get",
-        "list",
-        "watch",
-        "create",
-        "update",
-        "patch",
-        "delete",
-        "deletecollection",
-    ];
     for kind in ["accessrequests", "accesspolicies", "accessgrants"] {
         let namespace = (kind == "accessrequests").then_some(scene.namespace.as_str());
         for subresource in ["", "/status"] {
             let resource = format!("{kind}.curfew.dev{subresource}");
-            for verb in verbs {
+            for verb in VERBS {
                 let expected = subresource.is_empty()
                     && allowed
                         .iter()

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use curfew_testbed::{Operator, OperatorOptions};
 use futures::future::join_all;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::json;
 
@@ -26,10 +25,7 @@ async fn deleted_or_cleared_the_lease_is_held_again_and_each_access_is_given_onc
     scene.has_policy(&scene.policy()).await;
     let first = scene.world.installation.operator().unwrap();
     let second = scene.world.installation.start_operator().await.unwrap();
-    let leases = Api::<Lease>::namespaced(
-        scene.cluster().admin().client().unwrap(),
-        scene.world.installation.namespace(),
-    );
+    let leases = scene.at_home::<Lease>();
     for way in ["deleted", "cleared"] {
         scene.asked(&scene.request(way)).await;
         let short = scene

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use curfew::api::{RequestPhase, time};
-use curfew::core::grant::{deadline, name as grant_name};
+use curfew::api::RequestPhase;
+use curfew::core::grant::name as grant_name;
 use curfew_testbed::{AuditEvent, Operator, OperatorOptions};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
 use kube::api::{DeleteParams, PostParams};
-use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::line::Line;
 use crate::scene::{Scene, merges};
-use crate::signs::{MARGIN, assert_on_time, leads, not_ready};
+use crate::signs::{assert_on_time, assert_soon_after_deadline, leads, not_ready};
 use crate::tools::{eventually, watched};
 use crate::world::{Case, cases};
 
@@ -115,12 +115,7 @@ async fn case_40_while_the_leader_is_paused_the_other_replica_ends_access_on_tim
         deletes.iter().all(|event| agent(event) == second.name()),
         "{deletes:#?}"
     );
-    let end = deletes.last().unwrap().finished;
-    let late = end.duration_since(time::to_kubernetes(deadline(&expires)).0);
-    assert!(
-        late >= SignedDuration::ZERO && late <= MARGIN,
-        "{late} after its deadline"
-    );
+    assert_soon_after_deadline(&expires, deletes.last().unwrap().finished);
     assert!(!leads(&second).await, "it needed no Lease for that");
     first.resume().unwrap();
     scene.request_in("revoked", RequestPhase::Revoked).await;
@@ -180,7 +175,7 @@ async fn a_lease_that_a_stranger_holds_stops_granting_and_never_an_end(scene: Sc
         .await;
     let pending = scene.asked(&scene.request("pending")).await;
 
-    let leases = leases(&scene);
+    let leases = scene.at_home::<Lease>();
     let stranger = tokio::spawn(async move {
         for renewal in 100.. {
             let spec = json!({"holderIdentity": "stranger", "leaseTransitions": renewal});
@@ -213,10 +208,7 @@ async fn a_lease_that_can_no_longer_be_renewed_stops_granting_and_never_an_end(s
         .await;
     let pending = scene.asked(&scene.request("pending")).await;
 
-    let rights = Api::<RoleBinding>::namespaced(
-        scene.cluster().admin().client().unwrap(),
-        scene.world.installation.namespace(),
-    );
+    let rights = scene.at_home::<RoleBinding>();
     let mut right = rights.get("curfew:operator").await.unwrap();
     rights
         .delete("curfew:operator", &DeleteParams::default())
@@ -224,7 +216,7 @@ async fn a_lease_that_can_no_longer_be_renewed_stops_granting_and_never_an_end(s
         .unwrap();
     eventually("the operator no longer grants", async || !leads(operator).await).await;
     assert_eq!(
-        holder(&leases(&scene).get("curfew").await.unwrap()),
+        holder(&scene.at_home::<Lease>().get("curfew").await.unwrap()),
         Some(operator.name())
     );
     scene.said(&scene.bob, "pending", "approve").await;
@@ -244,9 +236,12 @@ async fn a_leader_that_is_told_to_end_gives_the_lease_up_and_the_next_one_grants
     let first = scene.world.installation.operator().unwrap();
     let second = scene.world.installation.start_operator().await.unwrap();
     scene.asked(&scene.request("look")).await;
-    let given_up = watched(leases(&scene), "curfew", "it was given up", |lease: Option<&Lease>| {
-        lease.is_some_and(|lease| holder(lease).is_none())
-    });
+    let given_up = watched(
+        scene.at_home::<Lease>(),
+        "curfew",
+        "it was given up",
+        |lease: Option<&Lease>| lease.is_some_and(|lease| holder(lease).is_none()),
+    );
     let (_, stopped) = tokio::join!(given_up, first.stop());
     stopped.unwrap();
     let log = first.log();
@@ -263,21 +258,17 @@ async fn a_leader_that_is_told_to_end_gives_the_lease_up_and_the_next_one_grants
 
 // ---- who grants ----------------------------------------------------------------------------------------------------
 
-fn leases(scene: &Scene) -> Api<Lease> {
-    Api::namespaced(
-        scene.cluster().admin().client().unwrap(),
-        scene.world.installation.namespace(),
-    )
-}
-
 fn holder(lease: &Lease) -> Option<&str> {
     lease.spec.as_ref()?.holder_identity.as_deref()
 }
 
 async fn held_by(scene: &Scene, who: &str) -> Lease {
-    watched(leases(scene), "curfew", "another holder", |lease: Option<&Lease>| {
-        lease.is_some_and(|lease| holder(lease) == Some(who))
-    })
+    watched(
+        scene.at_home::<Lease>(),
+        "curfew",
+        "another holder",
+        |lease: Option<&Lease>| lease.is_some_and(|lease| holder(lease) == Some(who)),
+    )
     .await
     .unwrap()
 }

@@ -165,11 +165,7 @@ async fn case_58a_nobody_holds_a_managed_binding_by_a_finalizer_or_a_second_owne
 async fn an_active_grant_doesnt_wedge_the_deletion_of_its_namespace(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
     let grant = scene.granted(&scene.request("look")).await;
-    let namespaces = Api::<Namespace>::all(scene.cluster().admin().client().unwrap());
-    namespaces
-        .delete(&scene.namespace, &DeleteParams::default())
-        .await
-        .unwrap();
+    let namespaces = scene.deletes_its_namespace().await;
     gone(namespaces, &scene.namespace, "the namespace is gone").await;
     // The evidence isn't in the namespace.
     assert_eq!(scene.grant_ended(&grant).await.spec, grant.spec);

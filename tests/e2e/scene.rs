@@ -7,9 +7,9 @@ use curfew::api::{AccessGrant, AccessPolicy, AccessRequest, GrantPhase, RequestP
 use curfew_testbed::{Answer, AuditEvent, Cluster, User};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -17,6 +17,18 @@ use serde_json::{Value, json};
 
 use crate::tools::{eventually, watched};
 use crate::world::World;
+
+/// All that can be done with the objects of a kind.
+pub const VERBS: [&str; 8] = [
+    "get",
+    "list",
+    "watch",
+    "create",
+    "update",
+    "patch",
+    "delete",
+    "deletecollection",
+];
 
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
@@ -281,6 +293,17 @@ impl Scene {
         .await
     }
 
+    /// Waits until what was said on a request, one word, was weighed.
+    pub async fn weighed(&self, name: &str) -> AccessRequest {
+        self.request_that(name, "the word was weighed", |request| {
+            request
+                .status
+                .as_ref()
+                .is_some_and(|status| status.decisions.len() == 1)
+        })
+        .await
+    }
+
     /// Waits for a request whose Accepted condition has this reason, and gives its message.
     pub async fn request_blocked_by(&self, name: &str, reason: &str) -> String {
         let accepted = |request: &AccessRequest| {
@@ -501,6 +524,25 @@ impl Scene {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
         Api::namespaced(user.client().unwrap(), &self.namespace)
+    }
+
+    /// What there is of a kind in the operator's own namespace, as admin.
+    pub fn at_home<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(
+            self.cluster().admin().client().unwrap(),
+            self.world.installation.namespace(),
+        )
+    }
+
+    /// Admin deletes this scene's namespace. Gives where namespaces are looked for.
+    pub async fn deletes_its_namespace(&self) -> Api<Namespace> {
+        let namespaces = Api::<Namespace>::all(self.cluster().admin().client().unwrap());
+        let deleted = namespaces.delete(&self.namespace, &DeleteParams::default()).await;
+        deleted.unwrap();
+        namespaces
     }
 
     /// As [`Scene::says`]: the request as it then is, or the refusal.

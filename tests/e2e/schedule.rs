@@ -4,7 +4,6 @@ use curfew::api::{EndReason, RequestPhase, condition, time};
 use curfew::core::grant::deadline;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::Api;
 use serde_json::json;
 
 use crate::scene::Scene;
@@ -57,10 +56,7 @@ async fn case_05_what_was_approved_early_begins_at_its_start_and_no_sooner(scene
 
     let later = scene.active("later").await;
     let anchor = &later.spec.anchor.as_ref().unwrap().name;
-    let jobs = Api::<Job>::namespaced(
-        scene.cluster().admin().client().unwrap(),
-        scene.world.installation.namespace(),
-    );
+    let jobs = scene.at_home::<Job>();
     let made = jobs.get(anchor).await.unwrap().metadata.creation_timestamp.unwrap().0;
     assert!(
         made < start,

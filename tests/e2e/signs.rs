@@ -82,7 +82,13 @@ pub fn deletion_of(scene: &Scene, grant: &AccessGrant) -> AuditEvent {
 pub fn assert_on_time(scene: &Scene, grant: &AccessGrant) {
     let gone = deletion_of(scene, grant);
     assert!(gone.user.username.ends_with(":curfew"), "not by {:?}", gone.user);
-    let late = after_deadline(grant, gone.finished);
+    assert_soon_after_deadline(grant, gone.finished);
+}
+
+/// That was not before a grant's deadline, and soon after.
+#[track_caller]
+pub fn assert_soon_after_deadline(grant: &AccessGrant, moment: Timestamp) {
+    let late = after_deadline(grant, moment);
     assert!(
         late >= SignedDuration::ZERO && late <= MARGIN,
         "{late} after its deadline"

@@ -8,7 +8,7 @@ use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, creates, merges, merges_status, person, refusal, refused, would_create};
+use crate::scene::{Scene, VERBS, creates, merges, merges_status, person, refusal, refused, would_create};
 use crate::signs::tries;
 use crate::tools::eventually;
 use crate::world::{Case, cases};
@@ -78,6 +78,8 @@ async fn a_stolen_operator_token_makes_bindings_of_one_shape_only(scene: Scene) 
     };
     let not_here = "the operator may not bind in kube-* namespaces nor in its own";
     let label = "must carry the label curfew.dev/grant-uid";
+    let role = |kind, name| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
+    let not_held = "is attempting to grant RBAC permissions not currently held";
     let shapes = [
         ("/subjects", json!([person("system:admin")]), subjects),
         (
@@ -112,38 +114,18 @@ async fn a_stolen_operator_token_makes_bindings_of_one_shape_only(scene: Scene) 
         ("/metadata/namespace", json!("kube-public"), not_here),
         ("/metadata/namespace", json!(home), not_here),
         // Not what is in a binding but whether the operator may bind it is RBAC's matter.
-        (
-            "/roleRef/name",
-            json!("not-listed"),
-            "is attempting to grant RBAC permissions not currently held",
-        ),
-        (
-            "/roleRef",
-            json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "e2e-not-grantable"}),
-            "is attempting to grant RBAC permissions not currently held",
-        ),
+        ("/roleRef/name", json!("not-listed"), not_held),
+        ("/roleRef", role("ClusterRole", "e2e-not-grantable"), not_held),
         // All of which it holds itself: Kubernetes lets it bind that.
         (
             "/roleRef",
-            json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "curfew:operator"}),
+            role("ClusterRole", "curfew:operator"),
             "the operator may only bind what it was given the right to bind",
         ),
         // Listed under the other kind.
-        (
-            "/roleRef",
-            json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "reader"}),
-            "is attempting to grant RBAC permissions not currently held",
-        ),
-        (
-            "/roleRef",
-            json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "e2e-reader"}),
-            "is attempting to grant RBAC permissions not currently held",
-        ),
-        (
-            "/roleRef",
-            json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}),
-            "is attempting to grant RBAC permissions not currently held",
-        ),
+        ("/roleRef", role("ClusterRole", "reader"), not_held),
+        ("/roleRef", role("Role", "e2e-reader"), not_held),
+        ("/roleRef", role("ClusterRole", "cluster-admin"), not_held),
     ];
     for (path, value, because) in shapes {
         let binding = with(path, value.clone());
@@ -169,10 +151,7 @@ async fn a_stolen_operator_token_makes_bindings_of_one_shape_only(scene: Scene) 
             json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:authenticated"});
         refused(would_create(&thief, &for_all).await, "never a Group");
         everywhere["roleRef"]["name"] = json!("cluster-admin");
-        refused(
-            would_create(&thief, &everywhere).await,
-            "is attempting to grant RBAC permissions not currently held",
-        );
+        refused(would_create(&thief, &everywhere).await, not_held);
     } else {
         refused(
             would_create(&thief, &everywhere).await,
@@ -329,22 +308,12 @@ async fn a_stolen_operator_token_decides_nothing(scene: Scene) {
 
 async fn a_stolen_operator_token_has_few_rights(scene: Scene) {
     let thief = scene.world.installation.operator_user().await.unwrap();
-    let everything = [
-        "get",
-        "list",
-        "watch",
-        "create",
-        "update",
-        "patch",
-        "delete",
-        "deletecollection",
-    ];
     let writing = ["create", "update", "patch", "delete", "deletecollection"];
     // It deletes what has ended, and nothing else: that is admission's matter.
     let changing = ["update", "patch", "deletecollection"];
     let rights: [(&[&str], &str); 20] = [
-        (&everything, "secrets"),
-        (&everything, "pods"),
+        (&VERBS, "secrets"),
+        (&VERBS, "pods"),
         (&["create"], "pods/exec"),
         (&["create"], "serviceaccounts/token"),
         (&["impersonate"], "users"),
@@ -397,17 +366,7 @@ async fn a_forged_status_lets_nobody_approve_and_planted_words_are_nobodys(scene
         .unwrap();
     scene.decides(&scene.mallory, "look", "approve").await.unwrap();
     operator.resume().unwrap();
-    let weighed = |request: &AccessRequest| {
-        request
-            .status
-            .as_ref()
-            .is_some_and(|status| status.decisions.len() == 1)
-    };
-    let status = scene
-        .request_that("look", "the word was weighed", weighed)
-        .await
-        .status
-        .unwrap();
+    let status = scene.weighed("look").await.status.unwrap();
     assert_eq!(status.decisions[0].effect, DecisionEffect::NoEffect);
     assert_eq!(status.open[0].missing, 1);
     let standing = status.offer.unwrap().digest;

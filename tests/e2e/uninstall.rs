@@ -75,10 +75,7 @@ async fn case_52_an_uninstallation_ends_every_access_first_and_leaves_nothing_st
 
 /// Bob approves while every access is being ended, and the request says why it isn't granted.
 async fn approved_meanwhile(scene: &Scene, name: &str) {
-    let leases = Api::<Lease>::namespaced(
-        scene.cluster().admin().client().unwrap(),
-        scene.world.installation.namespace(),
-    );
+    let leases = scene.at_home::<Lease>();
     let is_taken = |lease: Option<&Lease>| {
         let holder = lease.and_then(holder);
         holder.is_some_and(|holder| holder.starts_with("uninstalling-"))

@@ -10,8 +10,7 @@ async fn ends_within(seconds: u64, server: &Server) -> Vec<u64> {
 }
 
 async fn run_so_long(seconds: u64, server: &Server) {
-    let mut running = run(parts(server), std::future::pending().shared()).boxed();
-    run_for(Duration::from_secs(seconds), &mut running).await;
+    begun(server).runs(Duration::from_secs(seconds)).await;
 }
 
 /// Its binding is missing, which is looked at afresh.
@@ -163,12 +162,10 @@ async fn a_binding_is_explained_by_its_own_grant_and_not_by_the_one_that_it_name
 async fn what_is_gone_meanwhile_is_overdue_no_more() {
     let mut server = overdue();
     server.goes = Some(Duration::from_secs(5));
-    let parts = parts(&server);
-    let metrics = Arc::clone(&parts.metrics);
-    let mut running = run(parts, std::future::pending().shared()).boxed();
-    run_for(Duration::from_secs(30), &mut running).await;
+    let mut operator = begun(&server);
+    operator.runs(Duration::from_secs(30)).await;
     assert!(!server.seconds_of(&Method::DELETE, &binding_of("g")).is_empty());
-    assert_tells(&metrics, "curfew_overdue_bindings 0.0");
+    operator.tells("curfew_overdue_bindings 0.0");
 }
 
 /// What was refused to this replica another may have done, or its anchor.
@@ -193,13 +190,11 @@ async fn what_another_replica_ended_or_somebody_took_away_is_overdue_no_more() {
         let mut server = Server::with(things);
         (server.verdict, server.goes) = (StatusCode::INTERNAL_SERVER_ERROR, goes);
         server.deletes.add_permits(1000);
-        let parts = parts(&server);
-        let metrics = Arc::clone(&parts.metrics);
-        let mut running = run(parts, std::future::pending().shared()).boxed();
-        run_for(Duration::from_secs(4), &mut running).await;
-        assert_tells(&metrics, "curfew_overdue_bindings 1.0");
-        run_for(Duration::from_secs(4), &mut running).await;
-        assert_tells(&metrics, "curfew_overdue_bindings 0.0");
+        let mut operator = begun(&server);
+        operator.runs(Duration::from_secs(4)).await;
+        operator.tells("curfew_overdue_bindings 1.0");
+        operator.runs(Duration::from_secs(4)).await;
+        operator.tells("curfew_overdue_bindings 0.0");
     }
 }
 
@@ -219,11 +214,9 @@ async fn what_goes_on_being_held_is_overdue_and_tried_on_whether_or_not_a_grant_
         lingers["metadata"]["finalizers"] = json!(["example.com/held"]);
         server.lingers = Some(lingers);
         server.deletes.add_permits(1000);
-        let parts = parts(&server);
-        let metrics = Arc::clone(&parts.metrics);
-        let mut running = run(parts, std::future::pending().shared()).boxed();
-        run_for(Duration::from_secs(60), &mut running).await;
-        assert_tells(&metrics, "curfew_overdue_bindings 1.0");
+        let mut operator = begun(&server);
+        operator.runs(Duration::from_secs(60)).await;
+        operator.tells("curfew_overdue_bindings 1.0");
         let tries = server.seconds_of(&Method::DELETE, &binding_of("g"));
         assert!(
             tries.iter().filter(|second| **second > 10).count() > 2,
@@ -306,14 +299,9 @@ async fn where_one_namespace_hangs_access_to_the_others_ends_all_the_same() {
 async fn how_late_an_access_ended_is_measured_from_its_deadline() {
     let server = Server::with(vec![Thing::new("accessgrants", grant("g", -7200..-3600))]);
     server.deletes.add_permits(100);
-    let parts = parts(&server);
-    let metrics = Arc::clone(&parts.metrics);
-    run_for(
-        Duration::from_secs(3),
-        &mut run(parts, std::future::pending().shared()).boxed(),
-    )
-    .await;
-    let text = metrics.text().unwrap();
+    let mut operator = begun(&server);
+    operator.runs(Duration::from_secs(3)).await;
+    let text = operator.metrics.text().unwrap();
     let sum = text
         .lines()
         .find_map(|line| line.strip_prefix("curfew_revoke_lag_seconds_sum "));
