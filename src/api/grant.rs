@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{Decision, GoDuration, OnChange, Requester, Reviewers, Revokers, RoleKind, RoleReference};
+use super::{Decision, GoDuration, OnChange, Requester, Reviewers, Revokers, RoleKind, RoleReference, time};
 
 /// One access as it was granted. Nothing of it ever changes.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -55,7 +55,11 @@ pub struct AccessGrantSpec {
     /// How long the access lasts, counted from this object's creation or from `startTime`.
     pub duration: GoDuration,
     /// When it was to begin, where the request said so. The deadline is this plus the duration; nothing is granted before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "time::written_by_people"
+    )]
     pub start_time: Option<Time>,
     /// The policy under which it was granted.
     pub policy: GrantedPolicy,
@@ -123,6 +127,7 @@ pub struct Extended {
     #[schemars(length(max = 64))]
     pub uid: String,
     /// When the first of all those that extend each other began. The policy's `maxTotalDuration` counts from then.
+    #[serde(deserialize_with = "time::in_any_case")]
     pub since: Time,
 }
 
@@ -248,6 +253,7 @@ pub struct GrantAnchor {
     #[schemars(length(max = 64))]
     pub address_uid: String,
     /// When it ends what hangs on it: at most a minute and a few seconds after the deadline.
+    #[serde(deserialize_with = "time::in_any_case")]
     pub ends_at: Time,
 }
 
@@ -292,7 +298,11 @@ pub struct AccessGrantStatus {
     #[schemars(length(max = 32))]
     pub bindings: Vec<BoundBinding>,
     /// When access ends: this object's creation, or `startTime`, plus the duration. Shown here; derived anew wherever it matters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "time::if_legible"
+    )]
     pub expires_at: Option<Time>,
     /// Why and when it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -302,7 +312,11 @@ pub struct AccessGrantStatus {
     pub review: Option<Decision>,
     /// `Bound`, `Ended`, `BreakGlass` (granted without anybody's approval), `Reviewed` (whether somebody has looked at that), `DeadMansSwitch` (whether access would end without the operator), `StreamsMayOutlive` (whether the role allows streams that
     /// Kubernetes doesn't cut when access ends), `Overdue` (what keeps a binding from being deleted).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "time::if_legible"
+    )]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
@@ -343,7 +357,11 @@ pub struct End {
     /// Why, in one sentence.
     pub message: String,
     /// When every binding was gone. Absent while one isn't.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "time::if_legible"
+    )]
     pub at: Option<Time>,
 }
 

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{GoDuration, LabelSelector, People};
+use super::{GoDuration, LabelSelector, People, time};
 
 /// What may be asked for, by whom, and whose word it takes. Strict where nothing is said; whatever loosens is written out.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -259,11 +259,19 @@ pub struct Review {
 #[serde(rename_all = "camelCase")]
 pub struct AccessPolicyStatus {
     /// The generation of the spec that the conditions speak of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "time::if_legible"
+    )]
     pub observed_generation: Option<i64>,
     /// `Ready`: whether requests can be granted under this policy, or everything that stands in the way. `Hazardous`: whether its roles allow more than their
     /// rules show at first sight (reading secrets, running pods, planting access).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "time::if_legible"
+    )]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }

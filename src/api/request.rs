@@ -186,7 +186,11 @@ pub struct AccessRequestStatus {
     pub message: Option<String>,
     /// `Accepted`: whether there is an offer to decide on, or why not and who could change that. `Approved`, `BreakGlass`, `Escalated`, `Granted`, `Ended`,
     /// `Reviewed` (where the policy wants that of access without approval).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "time::if_legible"
+    )]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
     /// The policy that the request is under. Chosen once, with the first offer.
@@ -221,7 +225,11 @@ pub struct AccessRequestStatus {
     #[schemars(length(max = 253))]
     pub grant: Option<String>,
     /// When access ends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "time::if_legible"
+    )]
     pub expires_at: Option<Time>,
     /// When what happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -310,17 +318,31 @@ pub struct OpenStage {
     #[schemars(length(max = 63))]
     pub stage: String,
     /// How many different people must approve.
+    #[serde(deserialize_with = "time::if_legible")]
     pub required: i32,
     /// For how many more it waits. 0 where it is met, and another approval in it would free somebody's for a stage that isn't.
+    #[serde(deserialize_with = "time::if_legible")]
     pub missing: i32,
     /// Since when it waits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "time::if_legible"
+    )]
     pub since: Option<Time>,
     /// When it escalates or, where it escalates to nobody, ends the request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "time::if_legible"
+    )]
     pub until: Option<Time>,
     /// When it escalated, if it has: those it escalates to are among the users and groups from then on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "time::if_legible"
+    )]
     pub escalated: Option<Time>,
     /// User names that may approve, service accounts among them by their user names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -377,6 +399,7 @@ pub struct DecisionOutcome {
     /// Why it counts or doesn't, in one sentence.
     pub reason: String,
     /// When the operator first saw it.
+    #[serde(deserialize_with = "time::in_any_case")]
     pub first_seen: Time,
 }
 
@@ -406,7 +429,11 @@ pub struct Seal {
 #[serde(rename_all = "camelCase")]
 pub struct Timeline {
     /// When the last offer was first made. Stages wait from then on, also when something was in the way for a moment and the same is offered again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "time::if_legible"
+    )]
     pub offered: Option<Time>,
     /// That offer's digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -417,10 +444,18 @@ pub struct Timeline {
     #[schemars(length(max = 8))]
     pub escalations: Vec<Escalation>,
     /// When it was granted: the creation of the AccessGrant, from which the deadline counts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "time::if_legible"
+    )]
     pub granted: Option<Time>,
     /// When it ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "time::if_legible"
+    )]
     pub ended: Option<Time>,
 }
 
@@ -432,5 +467,6 @@ pub struct Escalation {
     #[schemars(length(max = 63))]
     pub stage: String,
     /// When its timeout was over; also when nothing ran at that moment.
+    #[serde(deserialize_with = "time::in_any_case")]
     pub at: Time,
 }

@@ -1,9 +1,14 @@
-//! The one place where Kubernetes' time type meets the core's.
+//! The one place where Kubernetes' time type meets the core's, and where what can't be read is read all the same.
+//!
+//! The API server keeps moments that no reader takes, such as the last day of the year 9999, and numbers that don't fit. One such field in one object would keep a
+//! watch from all objects of its kind: then nothing is ended but by its anchor. So each field that holds one says how it is read.
 
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use k8s_openapi::jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 /// Recognisable, and never in the future.
 const NEVER: Time = Time(Timestamp::MIN);
@@ -23,6 +28,24 @@ pub fn from_kubernetes(time: &Time) -> Option<DateTime<Utc>> {
 pub fn written_by_people<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Time>, D::Error> {
     let written = Option::<String>::deserialize(reader)?;
     Ok(written.map(|written| serde_json::from_value(written.into()).map_or(NEVER, whole)))
+}
+
+/// Reads a time that the operator writes and that must be there. One that can't be read is long past.
+///
+/// # Errors
+/// When it is no JSON.
+pub fn in_any_case<'de, D: Deserializer<'de>>(reader: D) -> Result<Time, D::Error> {
+    let written = Value::deserialize(reader)?;
+    Ok(serde_json::from_value(written).unwrap_or(NEVER))
+}
+
+/// Reads what the operator writes and what may be absent: what can't be read is.
+///
+/// # Errors
+/// When it is no JSON.
+pub fn if_legible<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(reader: D) -> Result<T, D::Error> {
+    let written = Value::deserialize(reader)?;
+    Ok(serde_json::from_value(written).unwrap_or_default())
 }
 
 fn whole(Time(time): Time) -> Time {
@@ -55,6 +78,18 @@ mod tests {
         let time = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         assert_eq!(from_kubernetes(&to_kubernetes(time)), Some(time));
         assert_eq!(written(time), "2027-01-15T08:00:00Z");
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_what_the_operator_wrote_is_long_past_or_not_there() {
+        let beyond = || serde_json::Value::from("9999-12-31T23:59:59Z");
+        assert_eq!(in_any_case(beyond()).unwrap(), NEVER);
+        assert_eq!(if_legible::<_, Option<Time>>(beyond()).unwrap(), None);
+        assert_eq!(if_legible::<_, i32>(serde_json::json!(1e30)).unwrap(), 0);
+        let time = Time(Timestamp::from_second(1_800_000_000).unwrap());
+        let written = serde_json::to_value(&time).unwrap();
+        assert_eq!(in_any_case(written.clone()).unwrap(), time);
+        assert_eq!(if_legible::<_, Option<Time>>(written).unwrap(), Some(time));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::call::{CallError, call, find, only_this};
+use super::call::{CallError, call, find, find_named, only_this};
 use super::together::Together;
 use crate::api::{GrantAnchor, time};
 use crate::core::anchor::{self, JobState, Seen, Until, judge_address, judge_job, judge_service};
@@ -139,8 +139,8 @@ impl Anchors {
     pub async fn read(&self, name: &str) -> Result<Seen, CallError> {
         let (jobs, services) = (self.jobs(), self.services());
         let (job, service) = futures::try_join!(
-            find("reading an anchor's Job", jobs.get(name)),
-            find("reading an anchor's Service", services.get(name))
+            find_named("reading an anchor's Job", &jobs, name),
+            find_named("reading an anchor's Service", &services, name)
         )?;
         Ok(Seen { job, service })
     }

@@ -4,7 +4,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use super::call::{CallError, find};
+use super::call::{CallError, find_named};
 
 /// The way to them.
 pub struct Bindings(Client);
@@ -23,11 +23,11 @@ impl Bindings {
         match namespace {
             Some(namespace) => {
                 let bindings = Api::<RoleBinding>::namespaced(self.0.clone(), namespace);
-                find("reading the RoleBinding", bindings.get(name)).await
+                find_named("reading the RoleBinding", &bindings, name).await
             }
             None => {
                 let bindings = Api::<ClusterRoleBinding>::all(self.0.clone());
-                let found = find("reading the ClusterRoleBinding", bindings.get(name)).await?;
+                let found = find_named("reading the ClusterRoleBinding", &bindings, name).await?;
                 Ok(found.map(|found| in_one_form(&found)))
             }
         }

@@ -4,9 +4,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::Api;
 use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
 use kube::core::Status;
+use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
 /// How long one call may take. The client itself, made as ours is, retries nothing.
@@ -174,19 +174,24 @@ pub async fn find<T>(
     find_within(LIMIT, what, future).await
 }
 
-/// Reads one object by a name that somebody has written. What can't stand in a URL as it is names nothing that there could be: the client puts names into URLs
-/// as they are, and `?watch=true` would be another call.
+/// Reads one object by a name that somebody has written, in a namespace that somebody has written. What can't stand in a URL as it is names nothing that there
+/// could be: the client puts names into URLs as they are, and `?watch=true` would be another call.
 ///
 /// # Errors
 /// As [`find`].
 pub async fn find_named<K>(what: &'static str, api: &Api<K>, name: &str) -> Result<Option<K>, CallError>
 where
-    K: Clone + Debug + DeserializeOwned,
+    K: Resource + Clone + Debug + DeserializeOwned,
 {
-    match is_one_segment(name) {
+    match is_place(api) && is_one_segment(name) {
         true => find(what, api.get(name)).await,
         false => Ok(None),
     }
+}
+
+/// Whether there could be anything under this path: the namespace in it is one.
+pub fn is_place<K: Resource>(api: &Api<K>) -> bool {
+    api.resource_url().split('/').skip(1).all(is_one_segment)
 }
 
 /// Whether a name stands for itself in the path of a URL (RFC 3986, `pchar`).

@@ -10,7 +10,7 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::call::{CallError, call_for_good, find, only_this};
+use super::call::{CallError, call_for_good, find, is_place, only_this};
 use crate::api::BoundBinding;
 
 /// A RoleBinding or a ClusterRoleBinding.
@@ -43,6 +43,10 @@ pub async fn revoke(client: &Client, binding: &BoundBinding) -> Result<Revoked, 
 }
 
 async fn delete<K: Binding>(bindings: Api<K>, name: &str, uid: &str) -> Result<Revoked, CallError> {
+    // In a namespace that there can't be is nothing, whoever has written its name.
+    if !is_place(&bindings) {
+        return Ok(Revoked::Gone);
+    }
     let (there, its_name, only_this) = (bindings.clone(), name.to_owned(), only_this(Some(uid.to_owned()), None));
     let deleting = async move { there.delete(&its_name, &only_this).await };
     match call_for_good("deleting the binding", deleting).await {
