@@ -15,6 +15,10 @@ pub const TOLERANCE: TimeDelta = TimeDelta::seconds(5);
 const SECOND: TimeDelta = TimeDelta::seconds(1);
 /// Two clocks may differ in speed by one part in so many.
 const DRIFT: u32 = 5_000;
+/// While a machine's clock is being set right little by little, its monotonic one runs with it: too fast or too slow by one part in so many, at most.
+const SLEWED: u32 = 10;
+/// What a clock gains so, in however long a time, is never more than this.
+const MOST_SLEWED: Duration = Duration::from_secs(5);
 
 /// Server time at a moment lies between these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,10 +56,11 @@ impl ServerClock {
             earliest: date,
             latest: date + SECOND + received.saturating_sub(sent),
         };
-        let Some(known) = self.bounds.map(|known| known.at(received)) else {
+        let Some(before) = self.bounds else {
             self.bounds = Some(heard);
             return;
         };
+        let known = before.at(received);
         let both = Bounds {
             at: received,
             earliest: heard.earliest.max(known.earliest),
@@ -65,12 +70,13 @@ impl ServerClock {
             self.bounds = Some(both);
             return;
         }
-        // It was set, forth or back.
-        if heard.latest < known.earliest {
-            let before = self.reached_by(received);
+        // It was set, forth or back; or this machine is, which in this time doesn't get further than that.
+        let slewed = (received.saturating_sub(before.at) / SLEWED).min(MOST_SLEWED);
+        if heard.latest + slewed < known.earliest {
+            let reached = self.reached_by(received);
             self.reached = Some((
                 received,
-                before.map_or(known.earliest, |before| before.max(known.earliest)),
+                reached.map_or(known.earliest, |reached| reached.max(known.earliest)),
             ));
         }
         self.bounds = Some(heard);
@@ -195,6 +201,29 @@ mod tests {
         assert!(skew > TimeDelta::seconds(3590), "{skew}");
         clock.heard(time(30.0), at(30.0), at(30.0));
         assert!(clock.skew(time(30.5), at(30.0)) < TOLERANCE, "it is right again");
+    }
+
+    /// By chrony, a twelfth too fast: its monotonic clock too.
+    #[test]
+    fn a_machine_that_is_being_set_right_is_no_server_that_was_set_back() {
+        let mut clock = heard();
+        for second in 1..=120 {
+            let (server, own) = (f64::from(second), f64::from(second) * 13.0 / 12.0);
+            clock.heard(time(server.floor()), at(own), at(own));
+            let (now, skew) = (clock.now(time(server), at(own)), clock.skew(time(server), at(own)));
+            assert!(now >= time(server) && now <= time(server + 1.0), "at {second}: {now}");
+            assert!(skew.abs() <= SECOND, "at {second}: {skew}");
+        }
+    }
+
+    #[test]
+    fn after_a_long_silence_too_a_server_that_was_set_back_delays_no_end_by_more_than_the_clocks_may_differ() {
+        for (back, delayed) in [(4.0, 4.0), (6.5, 0.3)] {
+            let mut clock = heard();
+            clock.heard(time(600.0 - back), at(600.0), at(600.0));
+            let now = clock.now(time(600.0 - back), at(600.0));
+            assert!(now >= time(600.0 - delayed), "{now}");
+        }
     }
 
     #[test]
