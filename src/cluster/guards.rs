@@ -35,8 +35,8 @@ const GROUP: &str = "admissionregistration.k8s.io";
 const STAMPING: [&str; 3] = ["v1", "v1beta1", "v1alpha1"];
 /// An API server heeds a new or changed policy after about a second; another one behind the same address a little later.
 const SETTLES: Duration = Duration::from_secs(4);
-/// The policy, and its binding, by which who makes a request is who stands on it.
-const ATTESTS_REQUESTERS: &str = "curfew-requests";
+/// What sees to it that who made a request stands on it: the policy and its binding, and the definition, which lets nobody change that.
+const ATTEST_REQUESTERS: [&str; 2] = ["curfew-requests", "accessrequests.curfew.dev"];
 /// How long a trial may fail before it is said that it does. It is repeated all the same.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The first and the longest pause between trials.
@@ -201,7 +201,7 @@ impl Guards {
                         // An API server that went away may come back and heed no guards, also without that any watch has to begin anew.
                         trial = Some(Box::pin(self.prove_again(stamping)));
                     }
-                    let since = self.since(&marks, shelf.touched(&shipped, Some(ATTESTS_REQUESTERS)));
+                    let since = self.since(&marks, shelf.touched(&shipped, |name| ATTEST_REQUESTERS.contains(&name)));
                     self.show(Seen::new(Arc::clone(&shipped), marks, since));
                 }
                 served = ended(&mut trial) => {
@@ -239,7 +239,7 @@ impl Guards {
     /// How long to wait before a trial says something also of those guards that it can't reach. At the start most of them have stood there for long.
     fn settles(&self, shelf: &Shelf, shipped: &[Shipped]) -> Duration {
         let is_first = self.seen.borrow().is_none();
-        match shelf.touched(shipped, None).filter(|_| is_first) {
+        match shelf.touched(shipped, |_| true).filter(|_| is_first) {
             Some(touched) => SETTLES.saturating_sub((self.clock.now() - touched).to_std().unwrap_or_default()),
             None => SETTLES,
         }

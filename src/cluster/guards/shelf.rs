@@ -114,13 +114,12 @@ impl Shelf {
         self.kept().map(|kept| kept.found.clone()).collect()
     }
 
-    /// When one of our own policies or bindings was last written by somebody; of those of this name, if one is said.
-    pub(super) fn touched(&self, shipped: &[Shipped], named: Option<&str>) -> Option<DateTime<Utc>> {
+    /// When one of our own guards was last written by somebody, of those whose name `counts`.
+    pub(super) fn touched(&self, shipped: &[Shipped], counts: impl Fn(&str) -> bool) -> Option<DateTime<Utc>> {
         let is_ours = |kept: &&Kept| {
             let mark = &kept.found.mark;
             let mut ours = shipped.iter();
-            named.is_none_or(|name| mark.name == name)
-                && ours.any(|guard| guard.kind == mark.kind && guard.name == mark.name)
+            counts(&mark.name) && ours.any(|guard| guard.kind == mark.kind && guard.name == mark.name)
         };
         self.kept().filter(is_ours).filter_map(|kept| kept.touched).max()
     }

@@ -241,6 +241,30 @@ async fn at_the_start_guards_that_have_stood_there_for_long_are_tried_at_once_an
     }
 }
 
+/// The definition lets nobody change who asks; somebody may have taken that out and put it back before this operator began.
+#[test]
+fn who_asks_is_attested_by_what_was_written_last_of_the_policy_its_binding_and_the_definition() {
+    let now: chrono::DateTime<chrono::Utc> = "2027-01-15T08:00:00Z".parse().unwrap();
+    let shipped = guard::shipped("operator", true).unwrap();
+    for (name, counts) in [
+        ("curfew-requests", true),
+        ("accessrequests.curfew.dev", true),
+        (DECISIONS, false),
+    ] {
+        let sources = sources(None);
+        let mut shelf = Shelf::new(&sources);
+        for source in 0..sources.len() {
+            let guard = json!({"metadata": {"name": name, "creationTimestamp": now.to_rfc3339()}});
+            shelf.take(
+                source,
+                Ok(watcher::Event::Apply(serde_json::from_value(guard).unwrap())),
+            );
+        }
+        let touched = shelf.touched(&shipped, |name| ATTEST_REQUESTERS.contains(&name));
+        assert_eq!(touched.is_some(), counts, "{name}");
+    }
+}
+
 /// Guards that were in force, while they are tried again and answered so.
 async fn tried_again(request: (u16, &'static str), binding: (u16, &'static str)) -> Option<Brake> {
     let (proven, _) = proven();
