@@ -23,6 +23,7 @@ use futures::FutureExt;
 use kube::Config;
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -131,6 +132,7 @@ enum Failure {
 fn main() -> ExitCode {
     let options = Options::parse();
     start_logging(&options);
+    raise_limits();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -141,6 +143,18 @@ fn main() -> ExitCode {
             tracing::error!("{failure}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// As many connections as it may have: when much ends at once there is one for each call, and a container may begin with as few as 1,024.
+fn raise_limits() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 

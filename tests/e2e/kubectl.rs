@@ -466,9 +466,12 @@ async fn an_operator_that_cant_reach_its_api_server_goes_on_trying_and_ends_when
     std::fs::write(&file, kubeconfig.to_string()).unwrap();
     drop(silent);
 
-    let mut command = tokio::process::Command::new(OPERATOR);
+    // In a container it may begin with few open files, and raises that.
+    let few = ["-c", "ulimit -Sn 256; exec \"$@\"", "sh", OPERATOR];
+    let mut command = tokio::process::Command::new("sh");
     command
-        .args(["--listen=127.0.0.1:0", "--kubeconfig"])
+        .args(few)
+        .args(["--log-format=json", "--listen=127.0.0.1:0", "--kubeconfig"])
         .arg(&file)
         .stderr(Stdio::piped())
         .kill_on_drop(true);
@@ -476,7 +479,9 @@ async fn an_operator_that_cant_reach_its_api_server_goes_on_trying_and_ends_when
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut said = async |what: &str| {
         while let Some(line) = tokio::time::timeout(LIMIT, log.next_line()).await.unwrap().unwrap() {
-            if line.contains(what) {
+            let line: Value = serde_json::from_str(&line).expect("each line is an object");
+            assert!(line["level"].is_string() && line["timestamp"].is_string(), "{line}");
+            if line["message"].as_str().is_some_and(|message| message.contains(what)) {
                 return;
             }
         }
@@ -484,6 +489,10 @@ async fn an_operator_that_cant_reach_its_api_server_goes_on_trying_and_ends_when
     };
     said("a watch broke and is opened again").await;
     let pid = child.id().unwrap().to_string();
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let [soft, hard] = [0, 1].map(|which| files.and_then(|files| files.split_whitespace().nth(which)).unwrap());
+    assert_eq!(soft, hard);
     let told = tokio::process::Command::new("kill").arg(&pid).status().await.unwrap();
     assert!(told.success());
     said("told to end").await;
