@@ -277,9 +277,10 @@ impl<'a> Draft<'a> {
         self.published(None)
     }
 
-    /// There is a grant, and it is not what would be granted now.
+    /// There is a grant, and it is not what would be granted now, or its time is over.
     pub(super) fn overtaken(self) -> Plan {
-        let message = "what was approved changed while it was being granted; make a new request";
+        let message =
+            "what was approved changed while it was being granted, or its time was over by then; make a new request";
         self.ended(RequestPhase::Failed, "ChangedWhileGranting", message)
     }
 
