@@ -2,10 +2,13 @@
 //!
 //! Every replica ends; only the one that grants binds. What ends comes first, and waits for nothing that can fail but the delete itself.
 
+use std::cmp::max;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{join_all, try_join_all};
+use chrono::{DateTime, Utc};
+use futures::future::{Either, join_all, ready, select, try_join_all};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
@@ -15,15 +18,16 @@ use super::binding::{Bound, bind, record, refusal};
 use super::keep;
 use super::rounds::Again;
 use crate::api::{
-    AccessGrant, AccessGrantStatus, AccessPolicy, AccessRequest, EndReason, OnChange, Place, RequestReference,
+    AccessGrant, AccessGrantStatus, AccessPolicy, AccessRequest, BoundBinding, EndReason, OnChange, Place,
+    RequestReference, time,
 };
-use crate::cluster::call::{CallError, call, find};
+use crate::cluster::call::{CallError, call, find, find_named};
 use crate::cluster::revoke::{Revoked, revoke};
 use crate::core::anchor::{Seen, Until};
 use crate::core::binding::{is_of_grant, name as binding_name};
 use crate::core::grant::{
     GrantUid, Observed, Plan, TargetSeen, Why, active, by_request, created, deadline, decide, due, ended, ending,
-    has_ended, retry_after, to_end, uninstalled,
+    has_ended, never_sealed_yet_bound, retry_after, to_end, uninstalled,
 };
 use crate::core::review;
 use crate::observe::metrics::Stuck;
@@ -51,7 +55,7 @@ pub async fn reconcile(grant: Arc<AccessGrant>, context: Arc<Context>) -> Result
         }
         let again = tell_of_review(&grant, &context).await?;
         let grant = context.known.written_grants.of(grant);
-        return Ok(again.or(keep::grant(&grant, &context).await?));
+        return Ok(again.or(keep::grant(&grant, &context)));
     }
     if let Some(why) = due(&grant, context.now()) {
         return end(&grant, why, &context).await;
@@ -104,6 +108,7 @@ async fn hold(grant: &AccessGrant, context: &Context) -> Result<Again, CallError
         }
     }
     match plan {
+        Plan::AwaitSeal if is_bound_somewhere => bound_unsealed(grant, context).await,
         Plan::AwaitSeal => Ok(context.at(deadline(grant))),
         Plan::Hold => Ok(tell_of_review(grant, context).await?.or(context.at(deadline(grant)))),
         Plan::Bind(_) if !context.may_bind() && is_bound_somewhere => all_or_none(grant, context).await,
@@ -124,17 +129,39 @@ async fn all_or_none(grant: &AccessGrant, context: &Context) -> Result<Again, Ca
     if !is_as_known(grant, context).await? {
         return Ok(Again::After(super::RETRY));
     }
-    let places = grant.spec.places();
-    let found = try_join_all(places.iter().map(|place| find_binding(grant, place, context))).await?;
-    let bound = found.iter().flatten().count();
-    if bound == 0 || bound == places.len() {
+    let found = find_bindings(grant, context).await?;
+    if found.is_empty() || found.len() == grant.spec.places().len() {
         return Ok(context.at(deadline(grant)));
+    }
+    // Another replica may be making the rest: it waited for longer, and began just now.
+    let until = found.iter().map(|binding| made_at(binding) + GIVEN_UP).fold(until, max);
+    if context.now() < until {
+        return Ok(context.at(until));
     }
     let why = Why {
         reason: EndReason::BindFailed,
         message: format!("it could not be bound everywhere within {} s", GIVEN_UP.num_seconds()),
     };
     end(grant, why, context).await
+}
+
+/// What the request doesn't bear the seal of was never bound by the operator: it seals first. Who had its token may have left that.
+async fn bound_unsealed(grant: &AccessGrant, context: &Context) -> Result<Again, CallError> {
+    let RequestReference {
+        namespace,
+        name,
+        uid: _,
+    } = &grant.spec.request;
+    let requests = Api::<AccessRequest>::namespaced(context.client.clone(), namespace);
+    let request = find_named("reading the AccessRequest", &requests, name).await?;
+    // What was read is newer than what is known, and the watch will tell: that it is sealed, or that it is over.
+    if by_request(grant, request.as_ref()) != Some(Plan::AwaitSeal) {
+        return Ok(Again::After(super::RETRY));
+    }
+    match find_bindings(grant, context).await?.is_empty() {
+        true => Ok(context.at(deadline(grant))),
+        false => end(grant, never_sealed_yet_bound(), context).await,
+    }
 }
 
 /// Binds what is sealed, once the grant was read again: another replica may have bound or ended it, or this one, and the answer was lost.
@@ -145,7 +172,8 @@ async fn bind_as_it_is(grant: &AccessGrant, context: &Context) -> Result<Again, 
     // That took its time: a guard may have gone meanwhile, or somebody have revoked it.
     match decide(&context.known.about_grant(grant)) {
         Plan::Bind(places) if context.may_bind() => bind_all(grant, &places, context).await,
-        Plan::Bind(_) | Plan::AwaitSeal | Plan::Hold | Plan::End(_) => Ok(Again::After(Duration::ZERO)),
+        // What is known is older than what was read, and calls for it again until a watch has told.
+        Plan::Bind(_) | Plan::AwaitSeal | Plan::Hold | Plan::End(_) => Ok(Again::After(super::RETRY)),
     }
 }
 
@@ -186,19 +214,30 @@ async fn observe(grant: &AccessGrant, known: Observed, context: &Context) -> Res
     let requests = Api::<AccessRequest>::namespaced(context.client.clone(), &reference.namespace);
     let role = grant.spec.role.reference();
     let places = grant.spec.places().into_iter().zip(known.targets.clone());
-    let (request, role, policy, anchor, successor, targets) = futures::join!(
-        find("reading the AccessRequest", requests.get(&reference.name)),
-        context.reads.role(&role, grant.spec.role_namespace()),
-        policy(grant, context),
-        anchor(grant, context),
-        successor(known.successor.as_ref(), context),
-        try_join_all(places.map(|(place, known)| look_at(grant, place, known, context)))
-    );
-    let request = or_known(grant, request, known.request.clone(), context)?;
+    let (known_request, known_successor) = (known.request.clone(), known.successor.clone());
+    let others = async {
+        futures::join!(
+            context.reads.role(&role, grant.spec.role_namespace()),
+            policy(grant, context),
+            anchor(grant, context),
+            successor(known_successor.as_ref(), context),
+            try_join_all(places.map(|(place, known)| look_at(grant, place, known, context)))
+        )
+    };
+    let request = async {
+        let request = find_named("reading the AccessRequest", &requests, &reference.name).await;
+        or_known(grant, request, known_request, context)
+    };
+    let (request, others) = (pin!(request), pin!(others));
+    let (request, others) = match select(request, others).await {
+        Either::Left((request, others)) => (request?, Either::Left(others)),
+        Either::Right((others, request)) => (request.await?, Either::Right(ready(others))),
+    };
     if let Some(Plan::End(_)) = by_request(grant, request.as_ref()) {
-        // Then nothing else matters, and what can't be read of it holds up nothing.
+        // Then nothing else matters, and what can't be read of it, or takes long, holds up nothing.
         return Ok(Observed { request, ..known });
     }
+    let (role, policy, anchor, successor, targets) = others.await;
     let whole = (known.anchor.job.is_some() && known.anchor.service.is_some()).then(|| known.anchor.clone());
     Ok(Observed {
         grant: grant.clone(),
@@ -289,6 +328,19 @@ async fn find_binding(grant: &AccessGrant, place: &Place, context: &Context) -> 
     }
 }
 
+/// Those that are there.
+async fn find_bindings(grant: &AccessGrant, context: &Context) -> Result<Vec<RoleBinding>, CallError> {
+    let places = grant.spec.places();
+    let found = try_join_all(places.iter().map(|place| find_binding(grant, place, context))).await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// When a binding was made, by the API server's clock.
+fn made_at(binding: &RoleBinding) -> DateTime<Utc> {
+    let made = binding.metadata.creation_timestamp.as_ref();
+    made.and_then(time::from_kubernetes).unwrap_or(DateTime::<Utc>::MIN_UTC)
+}
+
 /// Makes all bindings or none, then says which. It doesn't wait long to say so: meanwhile nobody looks whether the access is to end.
 async fn bind_all(grant: &AccessGrant, places: &[Place], context: &Context) -> Result<Again, CallError> {
     let Some(uid) = GrantUid::of(grant) else {
@@ -365,7 +417,9 @@ async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Again, 
         // Not for long: others may wait for this look to be over.
         let _turn = context.precedence.telling_soon().await;
         publish(context, grant, ended(grant, why, now)).await?;
-        context.metrics.ended(reason, is_late.then_some(lag));
+        context
+            .metrics
+            .ended(reason, is_late.then_some(lag.max(chrono::Duration::zero())));
         return Ok(Again::OnChange);
     }
     tracing::error!(
@@ -387,13 +441,15 @@ async fn end(grant: &AccessGrant, why: Why, context: &Context) -> Result<Again, 
 
 /// Deletes the grant's binding in one place: the one that was recorded, and what bears the grant's marks.
 async fn end_in(grant: &AccessGrant, place: &Place, context: &Context) -> Result<Revoked, CallError> {
-    let recorded = grant
-        .status
-        .iter()
-        .flat_map(|status| &status.bindings)
-        .find(|binding| binding.namespace.as_deref() == place.namespace());
-    if let Some(recorded) = recorded {
-        let revoked = revoke(&context.client, recorded).await?;
+    let mut recorded = grant.status.iter().flat_map(|status| &status.bindings);
+    let recorded = recorded.find(|binding| binding.namespace.as_deref() == place.namespace());
+    if let (Some(recorded), Some(uid)) = (recorded, GrantUid::of(grant)) {
+        // Its name is never another, whatever somebody has written in the record.
+        let ours = BoundBinding {
+            name: binding_name(&uid),
+            ..recorded.clone()
+        };
+        let revoked = revoke(&context.client, &ours).await?;
         // A replica that hasn't seen the end yet may have made it again, which is as much to be ended.
         if revoked != Revoked::Replaced {
             return Ok(revoked);

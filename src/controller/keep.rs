@@ -1,16 +1,19 @@
 //! Removes what has ended once it was kept for as long as its policy says. Only the replica that grants does, and only while nothing stops it from granting:
 //! whoever isn't sure what time it is removes no evidence.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
+use kube::api::DeleteParams;
+use kube::core::ObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
 use super::rounds::Again;
@@ -24,8 +27,88 @@ const TOGETHER: usize = 256;
 /// So many are removed at once: there are other things to tell meanwhile.
 const AT_ONCE: usize = 4;
 
-/// Keeps an ended request, or removes it.
-pub async fn request(request: &AccessRequest, context: &Context) -> Result<Again, CallError> {
+/// What can't be removed is called for again after so long.
+const LATER: Duration = Duration::from_secs(10);
+
+/// What was kept long enough, in a queue of its own: whoever looks at it looks at what gives access too, and waits for no removal.
+#[derive(Debug)]
+pub struct Outlived {
+    queue: UnboundedSender<Removal>,
+    /// By uid.
+    queued: Mutex<HashSet<String>>,
+}
+
+/// An object to remove, exactly as it was seen.
+#[derive(Debug)]
+pub struct Removal {
+    kind: Kept,
+    metadata: ObjectMeta,
+    /// When it was called for.
+    since: Instant,
+}
+
+/// What is kept for its time.
+#[derive(Debug)]
+enum Kept {
+    Request,
+    Grant,
+}
+
+impl Outlived {
+    /// Nothing yet, and where it will come out.
+    pub fn new() -> (Self, UnboundedReceiver<Removal>) {
+        let ((queue, queued), known) = (unbounded_channel(), Mutex::default());
+        (Self { queue, queued: known }, queued)
+    }
+
+    fn queued<T>(&self, with: impl FnOnce(&mut HashSet<String>) -> T) -> T {
+        with(&mut self.queued.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Each is in the queue once, however often it is looked at meanwhile.
+    fn remove(&self, kind: Kept, metadata: &ObjectMeta) {
+        let uid = metadata.uid.clone().unwrap_or_default();
+        if self.queued(|queued| queued.insert(uid)) {
+            let metadata = ObjectMeta {
+                namespace: metadata.namespace.clone(),
+                name: metadata.name.clone(),
+                uid: metadata.uid.clone(),
+                resource_version: metadata.resource_version.clone(),
+                ..ObjectMeta::default()
+            };
+            let since = Instant::now();
+            // Nobody is left to do it if the controllers have ended.
+            let _ = self.queue.send(Removal { kind, metadata, since });
+        }
+    }
+}
+
+/// Removes what was kept long enough, whenever a look has found it so.
+pub async fn outlived(mut queue: UnboundedReceiver<Removal>, context: Arc<Context>) -> &'static str {
+    stream::poll_fn(|waker| queue.poll_recv(waker))
+        .for_each_concurrent(AT_ONCE, async |Removal { kind, metadata, since }| {
+            // If not, everything is looked at when that changes.
+            if may_remove(&context) {
+                let removed = match kind {
+                    Kept::Request => remove(requests(&metadata, &context), &metadata, since, &context).await,
+                    Kept::Grant => remove(grants(&context), &metadata, since, &context).await,
+                };
+                tell(&removed, "what was kept long enough is left for now", &context);
+                if removed.is_err() {
+                    // Where one is refused, many are.
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+            context
+                .outlived
+                .queued(|queued| queued.remove(&metadata.uid.unwrap_or_default()));
+        })
+        .await;
+    "retention"
+}
+
+/// Keeps an ended request, or has it removed.
+pub fn request(request: &AccessRequest, context: &Context) -> Again {
     let chosen = request.status.as_ref().and_then(|status| status.policy.as_ref());
     let policy = chosen.and_then(|chosen| {
         let policy = context.known.policies.get(&ObjectRef::new(&chosen.name));
@@ -34,13 +117,12 @@ pub async fn request(request: &AccessRequest, context: &Context) -> Result<Again
     let seal = request.status.as_ref().and_then(|status| status.seal.as_ref());
     let grant = seal.and_then(|seal| context.known.grant(&seal.grant));
     let until = retention::of_request(request, policy.as_ref().map(|policy| &policy.spec), grant.as_deref());
-    keep(requests(request, context), request, until, context).await
+    keep(Kept::Request, &request.metadata, until, context)
 }
 
-/// Keeps the record of an ended access, or removes it.
-pub async fn grant(grant: &AccessGrant, context: &Context) -> Result<Again, CallError> {
-    let grants = Api::<AccessGrant>::all(context.client.clone());
-    keep(grants, grant, retention::of_grant(grant), context).await
+/// Keeps the record of an ended access, or has it removed.
+pub fn grant(grant: &AccessGrant, context: &Context) -> Again {
+    keep(Kept::Grant, &grant.metadata, retention::of_grant(grant), context)
 }
 
 /// Removes what requesters have too many of, whenever requests of theirs have `ended`. Not in the look at any of them: that has others to look after.
@@ -77,14 +159,9 @@ async fn no_surplus_of(requester: &str, context: &Context) -> bool {
         .collect();
     let since = Instant::now();
     let removals = surplus.into_iter().map(async |surplus: AccessRequest| {
-        let removed = remove(requests(&surplus, context), &surplus, since, context).await;
-        if let Err(error) = &removed {
-            context.metrics.trouble("request", error.kind());
-            // Somebody else's conflict is everyday business.
-            if !error.is_conflict() && !error.is_not_leading() {
-                tracing::warn!(%error, "one that is too many is left for now");
-            }
-        }
+        let metadata = &surplus.metadata;
+        let removed = remove(requests(metadata, context), metadata, since, context).await;
+        tell(&removed, "one that is too many is left for now", context);
         removed.is_ok()
     });
     let removed: Vec<bool> = stream::iter(removals).buffered(AT_ONCE).collect().await;
@@ -96,47 +173,55 @@ fn may_remove(context: &Context) -> bool {
     context.leadership.leads() && context.brakes.pulled().is_none() && !context.uninstalling
 }
 
-fn requests(request: &AccessRequest, context: &Context) -> Api<AccessRequest> {
-    Api::namespaced(context.client.clone(), &request.namespace().unwrap_or_default())
+fn requests(metadata: &ObjectMeta, context: &Context) -> Api<AccessRequest> {
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    Api::namespaced(context.client.clone(), namespace)
 }
 
-async fn keep<K>(api: Api<K>, object: &K, until: Option<DateTime<Utc>>, context: &Context) -> Result<Again, CallError>
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
-{
+fn grants(context: &Context) -> Api<AccessGrant> {
+    Api::all(context.client.clone())
+}
+
+fn keep(kind: Kept, metadata: &ObjectMeta, until: Option<DateTime<Utc>>, context: &Context) -> Again {
     match until {
-        Some(until) if context.now() < until => Ok(context.at(until)),
-        // When that changes, everything is looked at.
+        Some(until) if context.now() < until => context.at(until),
         Some(_) if may_remove(context) => {
-            match remove(api, object, Instant::now(), context).await {
-                // It was changed meanwhile: the watch tells.
-                Err(error) if error.is_conflict() => Ok(Again::OnChange),
-                removed => removed.map(|()| Again::OnChange),
-            }
+            context.outlived.remove(kind, metadata);
+            Again::After(LATER)
         }
-        Some(_) | None => Ok(Again::OnChange),
+        // When that changes, everything is looked at.
+        Some(_) | None => Again::OnChange,
+    }
+}
+
+fn tell(removed: &Result<(), CallError>, what: &'static str, context: &Context) {
+    if let Err(error) = removed {
+        context.metrics.trouble("retention", error.kind());
+        // Somebody else's conflict is everyday business.
+        if !error.is_conflict() && !error.is_not_leading() {
+            tracing::warn!(%error, "{what}");
+        }
     }
 }
 
 /// Removes exactly this object, as it was seen. That has waited since then.
-async fn remove<K>(api: Api<K>, object: &K, since: Instant, context: &Context) -> Result<(), CallError>
+async fn remove<K>(api: Api<K>, object: &ObjectMeta, since: Instant, context: &Context) -> Result<(), CallError>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
 {
     let _turn = context.precedence.telling_since(since).await;
-    let only_this = only_this(object.uid(), object.resource_version());
+    let name = object.name.as_deref().unwrap_or_default();
+    let only_this: DeleteParams = only_this(object.uid.clone(), object.resource_version.clone());
     let removed = context
         .leadership
-        .granting(
-            "removing what was kept long enough",
-            api.delete(&object.name_any(), &only_this),
-        )
+        .granting("removing what was kept long enough", api.delete(name, &only_this))
         .await;
     match removed {
         Err(error) if error.is_not_found() => Ok(()),
         removed => {
             removed?;
-            tracing::info!(object = %ObjectRef::from_obj(object), "it has ended, was kept long enough or is one too many, and is removed");
+            let namespace = object.namespace.as_deref();
+            tracing::info!(kind = %K::kind(&()), namespace, name, "it has ended, was kept long enough or is one too many, and is removed");
             Ok(())
         }
     }

@@ -36,6 +36,7 @@ use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use self::keep::Outlived;
 use self::known::Known;
 use self::overdue::{Overdue, sweep_of_the_start};
 use self::rounds::{Again, rounds};
@@ -85,6 +86,7 @@ pub struct Context {
     turns: Turns,
     /// Whose ended requests may be too many.
     ended: UnboundedSender<String>,
+    outlived: Outlived,
     overdue: Overdue,
     desks: Arc<Desks>,
 }
@@ -157,6 +159,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
     let precedence = Arc::new(Precedence::default());
     let guards = Arc::new(Guards::new(client.clone(), Arc::clone(&brakes), clock.clone()));
     let (ended, surplus) = mpsc::unbounded_channel();
+    let (outlived, removals) = Outlived::new();
     let context = Arc::new(Context {
         announcer: Announcer::new(client.clone(), Arc::clone(&precedence)),
         reads: Reads::new(client.clone()),
@@ -169,6 +172,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         guards: Arc::clone(&guards),
         turns: Turns::default(),
         ended,
+        outlived,
         overdue: Overdue::default(),
         desks: Arc::clone(&desks),
         client,
@@ -185,6 +189,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Clone + Send + S
         leading(leadership.beginnings(), Arc::clone(&desks)).boxed(),
         leaps(context.clock.clone(), move || desks.all()).boxed(),
         keep::no_surplus(surplus, Arc::clone(&context)).boxed(),
+        keep::outlived(removals, Arc::clone(&context)).boxed(),
         election.run().boxed(),
         sweep_of_the_start(Arc::clone(&context), || health.swept()).boxed(),
     ];
@@ -280,7 +285,8 @@ async fn leading(mut beginnings: Receiver<u64>, desks: Arc<Desks>) -> &'static s
 }
 
 /// Appointments are kept by a monotonic clock, which stands still while the machine sleeps, and knows nothing of a server whose clock is set forth.
-/// Whenever time has leapt ahead of it, everything is to be looked at.
+/// It is also slowed while a machine's clock that is ahead is being set right. Whenever time has got ahead of it, at once or little by little, everything is to be
+/// looked at.
 async fn leaps(clock: Clock, look_at_all: impl Fn()) -> &'static str {
     let (mut begun, mut then) = (Instant::now(), clock.now());
     loop {
@@ -291,7 +297,10 @@ async fn leaps(clock: Clock, look_at_all: impl Fn()) -> &'static str {
             tracing::warn!(seconds = leapt.num_seconds(), "time has leapt ahead");
             look_at_all();
         }
-        (begun, then) = (Instant::now(), now);
+        // Counted from where it was behind most.
+        if leapt > LEAP || leapt < chrono::Duration::zero() {
+            (begun, then) = (Instant::now(), now);
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use super::turns::Turn;
 use super::{Context, RETRY};
 use crate::api::{AccessGrant, AccessPolicy, AccessRequest, AccessRequestStatus, RequestPhase, Seal, condition};
 use crate::cluster::anchor::AGAIN;
-use crate::cluster::call::{CallError, find, find_named};
+use crate::cluster::call::{CallError, find_named};
 use crate::cluster::precedence::First;
 use crate::core::anchor::Until;
 use crate::core::binding;
@@ -136,7 +136,7 @@ async fn after_its_end(request: &AccessRequest, context: &Context) -> Result<Aga
         publish(context, request, *status).await?;
         return Ok(Again::OnChange);
     }
-    keep::request(request, context).await
+    Ok(keep::request(request, context))
 }
 
 /// Makes the anchor of an access that begins within moments, so that it begins on time. Whether that was of use is seen then.
@@ -378,7 +378,7 @@ async fn look_for_grant(
     context: &Context,
 ) -> Result<(Option<AccessGrant>, bool), CallError> {
     let grants = Api::<AccessGrant>::all(context.client.clone());
-    let found = find("reading the AccessGrant", grants.get(&seal.grant)).await?;
+    let found = find_named("reading the AccessGrant", &grants, &seal.grant).await?;
     let found = found.filter(|found| found.metadata.uid.as_ref() == Some(&seal.uid));
     let is_left_behind = match &found {
         Some(grant) => has_ended(grant) && is_bound(request, seal, context).await?,

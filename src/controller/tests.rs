@@ -51,6 +51,7 @@ struct Begun {
     running: BoxFuture<'static, ()>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    brakes: Arc<Brakes>,
 }
 
 fn begun(server: &Server) -> Begun {
@@ -58,6 +59,7 @@ fn begun(server: &Server) -> Begun {
     Begun {
         health: Arc::clone(&parts.health),
         metrics: Arc::clone(&parts.metrics),
+        brakes: Arc::clone(&parts.brakes),
         running: run(parts, std::future::pending().shared()).boxed(),
     }
 }
@@ -197,6 +199,20 @@ async fn when_time_leaps_everything_is_looked_at_once_and_not_while_it_only_pass
         run_for(10 * A_WHILE, &mut watching).await;
         assert_eq!(looks.load(Relaxed), expected, "after {leap} s");
     }
+}
+
+/// While a clock that is ahead is set right little by little, the machine's monotonic one runs too slow.
+#[tokio::test(start_paused = true)]
+async fn when_time_gets_ahead_little_by_little_everything_is_looked_at_too() {
+    let (begun, looks) = (Instant::now(), Arc::new(AtomicI64::new(0)));
+    let clock = Clock::new(move || start() + begun.elapsed() + begun.elapsed() / 12);
+    let looked = Arc::clone(&looks);
+    let watching = leaps(clock, move || {
+        looked.fetch_add(1, Relaxed);
+    });
+    run_for(Duration::from_secs(120), &mut watching.map(drop).boxed()).await;
+    // By ten seconds in all.
+    assert!((4..=6).contains(&looks.load(Relaxed)), "{looks:?}");
 }
 
 /// The operator, and what tells it to end when it gets a permit.

@@ -81,6 +81,9 @@ pub fn created(grant: &AccessGrant) -> DateTime<Utc> {
         .unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
+/// So far may two clocks differ that are right.
+const CLOCKS_DIFFER: chrono::Duration = chrono::Duration::minutes(1);
+
 /// Whether every binding of the grant is gone and its status says so.
 pub fn has_ended(grant: &AccessGrant) -> bool {
     grant.status.as_ref().and_then(|status| status.phase) == Some(GrantPhase::Ended)
@@ -114,12 +117,21 @@ pub fn due(grant: &AccessGrant, now: DateTime<Utc>) -> Option<Why> {
     if let Some(End { reason, message, at: _ }) = grant.status.as_ref().and_then(|status| status.end.as_ref()) {
         return Some(Why::new(*reason, message.clone()));
     }
-    let deadline = deadline(grant);
+    let (deadline, created) = (deadline(grant), created(grant));
     if deadline <= now {
         return Some(Why::new(
             EndReason::Expired,
             format!("the deadline {} is reached", time::written(deadline)),
         ));
+    }
+    // The API server's clock was ahead when it wrote that, and was set right: by this deadline access would last longer than was granted.
+    if created > now + CLOCKS_DIFFER {
+        let message = format!(
+            "it was made at {}, and it is only {}: the API server's clock was set back, and by its deadline it would last too long",
+            time::written(created),
+            time::written(now)
+        );
+        return Some(Why::new(EndReason::Expired, message));
     }
     grant
         .metadata
@@ -131,6 +143,14 @@ pub fn due(grant: &AccessGrant, now: DateTime<Utc>) -> Option<Why> {
 /// Why every grant ends when Curfew goes.
 pub fn uninstalled() -> Why {
     Why::new(EndReason::Uninstalled, "Curfew was uninstalled")
+}
+
+/// Why a grant ends whose binding is there and whose seal isn't: the operator seals before it binds.
+pub fn never_sealed_yet_bound() -> Why {
+    Why::new(
+        EndReason::NotAsRequested,
+        "it is bound, and its request doesn't say that it was granted; the operator makes none like that",
+    )
 }
 
 /// All that the fate of a grant depends on, as it was read a moment ago.
@@ -286,7 +306,7 @@ fn not_as_requested(grant: &AccessGrant, request: &AccessRequest) -> Option<Why>
     };
     // The two clocks may differ a little.
     let soonest = given.start_time.as_ref().and_then(time::from_kubernetes);
-    let is_too_soon = soonest.is_some_and(|soonest| created(grant) + chrono::Duration::minutes(1) < soonest);
+    let is_too_soon = soonest.is_some_and(|soonest| created(grant) + CLOCKS_DIFFER < soonest);
     let subject = Account::of(&given.requester.username).subject();
     let extended = given.extends.as_ref().map(|extended| &extended.name);
     let is_approval = |said: &Decision| {
@@ -524,6 +544,11 @@ pub fn to_end(grant: &AccessGrant, why: Why) -> AccessGrantStatus {
 pub fn ending(grant: &AccessGrant, why: Why, stuck: &str, now: DateTime<Utc>) -> AccessGrantStatus {
     let mut status = to_end(grant, why);
     status.phase = Some(GrantPhase::Ending);
+    // What is written is a reason to look again, so what says the same isn't written.
+    let said = condition::get(&status.conditions, condition::OVERDUE).map(|overdue| overdue.message.clone());
+    let stuck = said
+        .filter(|said| is_alike(said, stuck))
+        .unwrap_or_else(|| stuck.to_owned());
     condition::set(
         &mut status.conditions,
         Finding::yes(condition::OVERDUE, "BindingNotDeleted", stuck),
@@ -531,6 +556,17 @@ pub fn ending(grant: &AccessGrant, why: Why, stuck: &str, now: DateTime<Utc>) ->
         now,
     );
     status
+}
+
+/// Whether two sentences differ in nothing but numbers: a port, a time, the number of a call are others each time.
+fn is_alike(one: &str, other: &str) -> bool {
+    let without = |said: &str| {
+        let words = said.split_whitespace().map(str::to_owned);
+        words
+            .filter(|word| !word.contains(|letter: char| letter.is_ascii_digit()))
+            .collect::<Vec<_>>()
+    };
+    without(one) == without(other)
 }
 
 /// The status of a grant whose bindings are all gone.

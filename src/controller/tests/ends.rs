@@ -1,6 +1,7 @@
 //! That access ends in time, whatever an API server does meanwhile.
 
 use super::*;
+use crate::cluster::brakes::Puller;
 use crate::core::offer::rules_digest;
 
 /// When, in so many seconds, it was tried to delete the binding of the grant `g`.
@@ -96,8 +97,96 @@ async fn the_end_of_a_request_ends_its_access_whatever_else_can_not_be_read() {
         true => Fate::Lost,
         false => Fate::Answered,
     };
-    // After a call's time limit.
-    assert_eq!(ends_within(15, &server).await, [10]);
+    // At once, and when that had no answer.
+    assert_eq!(ends_within(15, &server).await, [0, 10]);
+}
+
+/// Who had the operator's token may have written that.
+#[tokio::test(start_paused = true)]
+async fn names_that_would_be_another_call_or_none_hold_up_no_end() {
+    for name in ["", "?watch=true", "..", "look/status"] {
+        let mut forged = grant("g", -7200..3600);
+        forged["spec"]["request"]["name"] = name.into();
+        assert_eq!(ends_of(forged).await, [0], "as the request's name: {name:?}");
+        let mut forged = grant("g", -7200..3600);
+        forged["spec"]["request"]["namespace"] = name.into();
+        assert_eq!(ends_of(forged).await, [0], "as the request's namespace: {name:?}");
+        let mut forged = grant("g", -7200..-3600);
+        forged["status"]["bindings"][0]["name"] = name.into();
+        assert_eq!(ends_of(forged).await, [0], "as the binding's name: {name:?}");
+    }
+}
+
+/// Where whatever isn't one object is never answered.
+async fn ends_of(forged: serde_json::Value) -> Vec<u64> {
+    let mut server = Server::with(vec![Thing::new("accessgrants", forged)]);
+    server.fate = |_, path| match path.ends_with('/') || path.ends_with("/look/status") {
+        true => Fate::Lost,
+        false => Fate::Answered,
+    };
+    ends_within(4, &server).await
+}
+
+/// Such as the last day of the year 9999, which the API server keeps.
+#[tokio::test(start_paused = true)]
+async fn a_moment_that_can_not_be_read_hides_no_access_from_its_end() {
+    let never = serde_json::Value::from("9999-12-31T23:59:59Z");
+    let mut forged = grant("f", -3600..99_999);
+    forged["spec"]["startTime"] = never.clone();
+    let mut due = grant("g", -3600..0);
+    due["status"]["expiresAt"] = never.clone();
+    due["status"]["conditions"] =
+        json!([{"type": "Bound", "status": "True", "reason": "Bound", "message": "", "lastTransitionTime": never}]);
+    let server = Server::with([forged, due].map(|grant| Thing::new("accessgrants", grant)).into());
+    assert_eq!(ends_within(4, &server).await, [0]);
+    assert_eq!(server.seconds_of(&Method::DELETE, &binding_of("f")), [0]);
+}
+
+/// The operator seals before it binds.
+#[tokio::test(start_paused = true)]
+async fn what_is_bound_and_was_never_sealed_ends_and_what_is_sealed_by_now_does_not() {
+    for (is_sealed_by_now, expected) in [(false, vec![0]), (true, vec![])] {
+        let held = grant("g", -7200..3600);
+        let [mut request, role, namespace] = grounds("g");
+        let sealed = request.1.clone();
+        request.1["status"] = json!({"phase": "Pending"});
+        let mut server = Server::with(vec![
+            Thing::new("rolebindings", binding(&held)),
+            Thing::new("accessgrants", held),
+            request,
+            role,
+            namespace,
+        ]);
+        server.newer = is_sealed_by_now.then_some(sealed);
+        assert_eq!(ends_within(4, &server).await, expected);
+    }
+}
+
+/// More than are looked at at once.
+#[tokio::test(start_paused = true)]
+async fn records_that_can_not_be_removed_hold_up_no_end() {
+    let record = |number| {
+        let mut over = ended(grant(&format!("over{number}"), -7200..-3600));
+        over["spec"]["retention"] = "1s".into();
+        Thing::new("accessgrants", over)
+    };
+    let mut things: Vec<_> = (0..300).map(record).collect();
+    things.push(Thing::new("accessgrants", grant("g", -3600..5)));
+    let mut server = Server::with(things);
+    server.lease = Some(Arc::default());
+    server.fate = |method, path| match path.ends_with("/selfsubjectreviews") || *method == Method::GET && !is_list(path)
+    {
+        true => Fate::Lost,
+        false => Fate::Answered,
+    };
+    let mut operator = begun(&server);
+    operator.runs(Duration::from_secs(1)).await;
+    // Whether there are guards it asks for ten seconds.
+    operator.brakes.release(Puller::Guards);
+    operator.runs(Duration::from_secs(8)).await;
+    assert_eq!(server.seconds_of(&Method::DELETE, &binding_of("g")), [5]);
+    let removals = (0..300).map(|number| server.seconds_of(&Method::DELETE, &format!("/over{number}")));
+    assert_ne!(removals.flatten().count(), 0, "none was tried");
 }
 
 /// Of two deletes one is answered; that its grant has ended is told when it has waited long enough for the other.
@@ -260,6 +349,15 @@ async fn what_is_bound_in_one_of_two_namespaces_and_can_not_be_in_the_other_ends
         let ends = ends_within(60, &sealed_for_two(bound)).await;
         assert_eq!(ends.first().copied(), first, "bound in {bound}: {ends:?}");
     }
+}
+
+/// Another replica waited until it might bind, and began with the first just now.
+#[tokio::test(start_paused = true)]
+async fn what_was_sealed_long_ago_and_is_bound_in_one_place_just_now_is_given_its_minute() {
+    let mut server = sealed_for_two(1);
+    let bound = server.things.iter_mut().find(|Thing(kind, ..)| *kind == "rolebindings");
+    bound.unwrap().1["metadata"]["creationTimestamp"] = "2027-01-15T08:00:00Z".into();
+    assert_eq!(ends_within(70, &server).await.first(), Some(&60));
 }
 
 /// Whoever has the operator's token may write any name on it.
