@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// Recognisable, and never in the future.
-const NEVER: Time = Time(Timestamp::MIN);
+/// Recognisable, never in the future, and one that the API server takes: the beginning of the year 1.
+const NEVER: Time = Time(Timestamp::constant(-62_135_596_800, 0));
 
 /// The core's form of a time from the API server. `None` only for years beyond chrono's range, which no API server writes.
 pub fn from_kubernetes(time: &Time) -> Option<DateTime<Utc>> {
@@ -84,6 +84,7 @@ mod tests {
     fn what_cannot_be_read_of_what_the_operator_wrote_is_long_past_or_not_there() {
         let beyond = || serde_json::Value::from("9999-12-31T23:59:59Z");
         assert_eq!(in_any_case(beyond()).unwrap(), NEVER);
+        assert_eq!(serde_json::to_value(NEVER).unwrap(), "0001-01-01T00:00:00Z");
         assert_eq!(if_legible::<_, Option<Time>>(beyond()).unwrap(), None);
         assert_eq!(if_legible::<_, i32>(serde_json::json!(1e30)).unwrap(), 0);
         let time = Time(Timestamp::from_second(1_800_000_000).unwrap());

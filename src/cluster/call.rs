@@ -189,9 +189,9 @@ where
     }
 }
 
-/// Whether there could be anything under this path: the namespace in it is one.
+/// Whether there could be anything: the namespace, where there is one, can be one.
 pub fn is_place<K: Resource>(api: &Api<K>) -> bool {
-    api.resource_url().split('/').skip(1).all(is_one_segment)
+    api.namespace().is_none_or(is_one_segment)
 }
 
 /// Whether a name stands for itself in the path of a URL (RFC 3986, `pchar`).

@@ -24,7 +24,7 @@ use crate::api::{
 use crate::cluster::call::{CallError, call, find, find_named};
 use crate::cluster::revoke::{Revoked, revoke};
 use crate::core::anchor::{Seen, Until};
-use crate::core::binding::{is_of_grant, name as binding_name};
+use crate::core::binding::{is_of_grant, marked, name as binding_name};
 use crate::core::grant::{
     GrantUid, Observed, Plan, TargetSeen, Why, active, by_request, created, deadline, decide, due, ended, ending,
     has_ended, never_sealed_yet_bound, retry_after, to_end, uninstalled,
@@ -98,7 +98,9 @@ async fn condemned(grant: Arc<AccessGrant>, context: &Context) -> Arc<AccessGran
 async fn hold(grant: &AccessGrant, context: &Context) -> Result<Again, CallError> {
     // What is known is enough to rest. It is not enough to bind or to end anything.
     let known = context.known.about_grant(grant);
-    let is_bound_somewhere = known.targets.iter().any(|target| target.binding.is_some());
+    let mut bound = known.targets.iter().filter_map(|target| target.binding.as_ref());
+    let is_bound_somewhere = bound.clone().next().is_some();
+    let is_ours_somewhere = bound.any(|binding| marked(binding) == GrantUid::of(grant));
     let mut plan = decide(&known);
     if let Plan::End(_) = plan {
         plan = decide(&observe(grant, known, context).await?);
@@ -108,7 +110,7 @@ async fn hold(grant: &AccessGrant, context: &Context) -> Result<Again, CallError
         }
     }
     match plan {
-        Plan::AwaitSeal if is_bound_somewhere => bound_unsealed(grant, context).await,
+        Plan::AwaitSeal if is_ours_somewhere => bound_unsealed(grant, context).await,
         Plan::AwaitSeal => Ok(context.at(deadline(grant))),
         Plan::Hold => Ok(tell_of_review(grant, context).await?.or(context.at(deadline(grant)))),
         Plan::Bind(_) if !context.may_bind() && is_bound_somewhere => all_or_none(grant, context).await,
@@ -129,8 +131,10 @@ async fn all_or_none(grant: &AccessGrant, context: &Context) -> Result<Again, Ca
     if !is_as_known(grant, context).await? {
         return Ok(Again::After(super::RETRY));
     }
-    let found = find_bindings(grant, context).await?;
-    if found.is_empty() || found.len() == grant.spec.places().len() {
+    let places = grant.spec.places();
+    let found = try_join_all(places.iter().map(|place| find_binding(grant, place, context))).await?;
+    let found: Vec<_> = found.into_iter().flatten().collect();
+    if found.is_empty() || found.len() == places.len() {
         return Ok(context.at(deadline(grant)));
     }
     // Another replica may be making the rest: it waited for longer, and began just now.
@@ -154,13 +158,12 @@ async fn bound_unsealed(grant: &AccessGrant, context: &Context) -> Result<Again,
     } = &grant.spec.request;
     let requests = Api::<AccessRequest>::namespaced(context.client.clone(), namespace);
     let request = find_named("reading the AccessRequest", &requests, name).await?;
-    // What was read is newer than what is known, and the watch will tell: that it is sealed, or that it is over.
-    if by_request(grant, request.as_ref()) != Some(Plan::AwaitSeal) {
-        return Ok(Again::After(super::RETRY));
-    }
-    match find_bindings(grant, context).await?.is_empty() {
-        true => Ok(context.at(deadline(grant))),
-        false => end(grant, never_sealed_yet_bound(), context).await,
+    match by_request(grant, request.as_ref()) {
+        // A seal is never taken off again, so what a watch had shown before that read was bound without.
+        Some(Plan::AwaitSeal) => end(grant, never_sealed_yet_bound(), context).await,
+        Some(Plan::End(why)) if request.is_some() => end(grant, why, context).await,
+        // What was read is newer than what is known, and a watch will tell.
+        Some(Plan::End(_) | Plan::Bind(_) | Plan::Hold) | None => Ok(Again::After(super::RETRY)),
     }
 }
 
@@ -326,13 +329,6 @@ async fn find_binding(grant: &AccessGrant, place: &Place, context: &Context) -> 
         Some(uid) => context.bindings.find(place.namespace(), &binding_name(&uid)).await,
         None => Ok(None),
     }
-}
-
-/// Those that are there.
-async fn find_bindings(grant: &AccessGrant, context: &Context) -> Result<Vec<RoleBinding>, CallError> {
-    let places = grant.spec.places();
-    let found = try_join_all(places.iter().map(|place| find_binding(grant, place, context))).await?;
-    Ok(found.into_iter().flatten().collect())
 }
 
 /// When a binding was made, by the API server's clock.

@@ -33,82 +33,97 @@ const LATER: Duration = Duration::from_secs(10);
 /// What was kept long enough, in a queue of its own: whoever looks at it looks at what gives access too, and waits for no removal.
 #[derive(Debug)]
 pub struct Outlived {
-    queue: UnboundedSender<Removal>,
-    /// By uid.
-    queued: Mutex<HashSet<String>>,
-}
-
-/// An object to remove, exactly as it was seen.
-#[derive(Debug)]
-pub struct Removal {
-    kind: Kept,
-    metadata: ObjectMeta,
-    /// When it was called for.
-    since: Instant,
+    /// And when it was called for.
+    queue: UnboundedSender<(Kept, Instant)>,
+    queued: Mutex<HashSet<Kept>>,
 }
 
 /// What is kept for its time.
-#[derive(Debug)]
-enum Kept {
-    Request,
-    Grant,
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Kept {
+    /// A request.
+    Request(ObjectRef<AccessRequest>),
+    /// The record of an access.
+    Grant(ObjectRef<AccessGrant>),
 }
 
 impl Outlived {
     /// Nothing yet, and where it will come out.
-    pub fn new() -> (Self, UnboundedReceiver<Removal>) {
-        let ((queue, queued), known) = (unbounded_channel(), Mutex::default());
-        (Self { queue, queued: known }, queued)
+    pub fn new() -> (Self, UnboundedReceiver<(Kept, Instant)>) {
+        let ((queue, removals), queued) = (unbounded_channel(), Mutex::default());
+        (Self { queue, queued }, removals)
     }
 
-    fn queued<T>(&self, with: impl FnOnce(&mut HashSet<String>) -> T) -> T {
+    fn queued<T>(&self, with: impl FnOnce(&mut HashSet<Kept>) -> T) -> T {
         with(&mut self.queued.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Each is in the queue once, however often it is looked at meanwhile.
-    fn remove(&self, kind: Kept, metadata: &ObjectMeta) {
-        let uid = metadata.uid.clone().unwrap_or_default();
-        if self.queued(|queued| queued.insert(uid)) {
-            let metadata = ObjectMeta {
-                namespace: metadata.namespace.clone(),
-                name: metadata.name.clone(),
-                uid: metadata.uid.clone(),
-                resource_version: metadata.resource_version.clone(),
-                ..ObjectMeta::default()
-            };
-            let since = Instant::now();
+    fn remove(&self, kept: Kept) {
+        if self.queued(|queued| queued.insert(kept.clone())) {
             // Nobody is left to do it if the controllers have ended.
-            let _ = self.queue.send(Removal { kind, metadata, since });
+            let _ = self.queue.send((kept, Instant::now()));
         }
     }
 }
 
 /// Removes what was kept long enough, whenever a look has found it so.
-pub async fn outlived(mut queue: UnboundedReceiver<Removal>, context: Arc<Context>) -> &'static str {
+pub async fn outlived(mut queue: UnboundedReceiver<(Kept, Instant)>, context: Arc<Context>) -> &'static str {
     stream::poll_fn(|waker| queue.poll_recv(waker))
-        .for_each_concurrent(AT_ONCE, async |Removal { kind, metadata, since }| {
-            // If not, everything is looked at when that changes.
-            if may_remove(&context) {
-                let removed = match kind {
-                    Kept::Request => remove(requests(&metadata, &context), &metadata, since, &context).await,
-                    Kept::Grant => remove(grants(&context), &metadata, since, &context).await,
-                };
-                tell(&removed, "what was kept long enough is left for now", &context);
-                if removed.is_err() {
-                    // Where one is refused, many are.
-                    tokio::time::sleep(RETRY).await;
-                }
+        .for_each_concurrent(AT_ONCE, async |(kept, since)| {
+            let removed = remove_if_due(&kept, since, &context).await;
+            tell(&removed, "what was kept long enough is left for now", &context);
+            if removed.is_err() {
+                // Where one is refused, many are.
+                tokio::time::sleep(RETRY).await;
             }
-            context
-                .outlived
-                .queued(|queued| queued.remove(&metadata.uid.unwrap_or_default()));
+            context.outlived.queued(|queued| queued.remove(&kept));
         })
         .await;
     "retention"
 }
 
+/// It has waited: its policy may say by now that it is kept for longer.
+async fn remove_if_due(kept: &Kept, since: Instant, context: &Context) -> Result<(), CallError> {
+    // If not, everything is looked at when that changes.
+    let is_due =
+        |until: Option<DateTime<Utc>>| may_remove(context) && until.is_some_and(|until| until <= context.now());
+    match kept {
+        Kept::Request(of) => {
+            let known = context
+                .known
+                .request(of.namespace.as_deref().unwrap_or_default(), &of.name);
+            match known.filter(|request| is_due(end_of_request(request, context))) {
+                Some(request) => remove(requests(&request.metadata, context), &request.metadata, since, context).await,
+                None => Ok(()),
+            }
+        }
+        Kept::Grant(of) => {
+            let known = context.known.grant(&of.name);
+            match known.filter(|grant| is_due(retention::of_grant(grant))) {
+                Some(grant) => {
+                    remove(
+                        Api::<AccessGrant>::all(context.client.clone()),
+                        &grant.metadata,
+                        since,
+                        context,
+                    )
+                    .await
+                }
+                None => Ok(()),
+            }
+        }
+    }
+}
+
 /// Keeps an ended request, or has it removed.
 pub fn request(request: &AccessRequest, context: &Context) -> Again {
+    let kept = Kept::Request(ObjectRef::from_obj(request));
+    keep(kept, end_of_request(request, context), context)
+}
+
+/// Until when an ended request is kept.
+fn end_of_request(request: &AccessRequest, context: &Context) -> Option<DateTime<Utc>> {
     let chosen = request.status.as_ref().and_then(|status| status.policy.as_ref());
     let policy = chosen.and_then(|chosen| {
         let policy = context.known.policies.get(&ObjectRef::new(&chosen.name));
@@ -116,13 +131,16 @@ pub fn request(request: &AccessRequest, context: &Context) -> Again {
     });
     let seal = request.status.as_ref().and_then(|status| status.seal.as_ref());
     let grant = seal.and_then(|seal| context.known.grant(&seal.grant));
-    let until = retention::of_request(request, policy.as_ref().map(|policy| &policy.spec), grant.as_deref());
-    keep(Kept::Request, &request.metadata, until, context)
+    retention::of_request(request, policy.as_ref().map(|policy| &policy.spec), grant.as_deref())
 }
 
 /// Keeps the record of an ended access, or has it removed.
 pub fn grant(grant: &AccessGrant, context: &Context) -> Again {
-    keep(Kept::Grant, &grant.metadata, retention::of_grant(grant), context)
+    keep(
+        Kept::Grant(ObjectRef::from_obj(grant)),
+        retention::of_grant(grant),
+        context,
+    )
 }
 
 /// Removes what requesters have too many of, whenever requests of theirs have `ended`. Not in the look at any of them: that has others to look after.
@@ -178,15 +196,11 @@ fn requests(metadata: &ObjectMeta, context: &Context) -> Api<AccessRequest> {
     Api::namespaced(context.client.clone(), namespace)
 }
 
-fn grants(context: &Context) -> Api<AccessGrant> {
-    Api::all(context.client.clone())
-}
-
-fn keep(kind: Kept, metadata: &ObjectMeta, until: Option<DateTime<Utc>>, context: &Context) -> Again {
+fn keep(kept: Kept, until: Option<DateTime<Utc>>, context: &Context) -> Again {
     match until {
         Some(until) if context.now() < until => context.at(until),
         Some(_) if may_remove(context) => {
-            context.outlived.remove(kind, metadata);
+            context.outlived.remove(kept);
             Again::After(LATER)
         }
         // When that changes, everything is looked at.

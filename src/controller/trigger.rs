@@ -26,7 +26,7 @@ pub struct Desks {
 }
 
 impl Desks {
-    /// A request: itself, and its grant; when it waits no longer, others of its requester that do.
+    /// A request: itself, and its grant, also the one that it is said to have led to; when it waits no longer, others of its requester that do.
     pub fn request(&self, change: Change<AccessRequest>) {
         let Change::One(request) = change else {
             return self.all();
@@ -37,9 +37,10 @@ impl Desks {
         {
             self.waiting_of(requester);
         }
-        self.grants
-            .0
-            .look(request.uid().map(|uid| ObjectRef::new(&grant_name(&uid))));
+        let sealed = request.status.as_ref().and_then(|status| status.seal.as_ref());
+        let named = request.uid().map(|uid| grant_name(&uid));
+        let grants = named.into_iter().chain(sealed.map(|seal| seal.grant.clone()));
+        self.grants.0.look(grants.map(|grant| ObjectRef::new(&grant)));
     }
 
     /// A grant: itself, its request, its bindings, its anchor; when it has ended, others of its requester that wait for that.

@@ -124,10 +124,11 @@ pub fn due(grant: &AccessGrant, now: DateTime<Utc>) -> Option<Why> {
             format!("the deadline {} is reached", time::written(deadline)),
         ));
     }
-    // The API server's clock was ahead when it wrote that, and was set right: by this deadline access would last longer than was granted.
+    // The API server's clock was ahead when it wrote that, and was set right, or it isn't the one by which ends go here: by this deadline access would last longer
+    // than was granted.
     if created > now + CLOCKS_DIFFER {
         let message = format!(
-            "it was made at {}, and it is only {}: the API server's clock was set back, and by its deadline it would last too long",
+            "it was made at {}, and it is only {}: the API server's clock was set back, or two clocks differ by more than a minute",
             time::written(created),
             time::written(now)
         );
@@ -272,7 +273,7 @@ fn never_sealed(phase: RequestPhase) -> Why {
     };
     Why::new(
         reason,
-        format!("the request ended as {phase:?} before the grant took effect; nothing was bound"),
+        format!("the request ended as {phase:?} before the grant took effect"),
     )
 }
 

@@ -113,3 +113,10 @@ pub fn until_the_minute_ends(at_least: i64) -> String {
     let lasts = left - FOR_THE_ANCHOR;
     format!("{}s", if lasts < at_least { lasts + 60 } else { lasts })
 }
+
+/// So many seconds or more, with which an access that is granted soon ends when a minute has just begun: its anchor leaves it the rest of that.
+pub fn until_a_minute_begins(at_least: i64) -> i64 {
+    const BEGUN: i64 = 3;
+    let lasts = 60 - now().timestamp() % 60 + BEGUN;
+    if lasts < at_least { lasts + 60 } else { lasts }
+}

@@ -8,6 +8,7 @@ use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
+use crate::anchor_overdue::until_a_minute_begins;
 use crate::scene::Scene;
 use crate::signs::{assert_on_time, binding_of, metric_is, tries};
 use crate::tools::{eventually, gone, watched};
@@ -64,12 +65,10 @@ async fn case_44_while_no_status_can_be_written_access_ends_on_time_and_nothing_
 
 async fn case_45_a_binding_that_cant_be_deleted_is_tried_on_and_told_of_and_delays_no_other(scene: Scene) {
     scene.has_policy(&scene.policy()).await;
-    let stuck = scene
-        .granted(&scene.request_with("stuck", json!({"duration": "25s"})))
-        .await;
-    let other = scene
-        .granted(&scene.request_with("other", json!({"duration": "30s"})))
-        .await;
+    let lasts = |seconds: i64| json!({"duration": format!("{seconds}s")});
+    let seconds = until_a_minute_begins(25);
+    let stuck = scene.granted(&scene.request_with("stuck", lasts(seconds))).await;
+    let other = scene.granted(&scene.request_with("other", lasts(seconds + 5))).await;
     let binding = binding_of(&stuck);
     let operator = scene.world.installation.operator().unwrap();
     let rule = json!({"apiGroups": ["rbac.authorization.k8s.io"], "apiVersions": ["*"], "operations": ["DELETE"], "resources": ["rolebindings"]});

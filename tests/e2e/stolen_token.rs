@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::scene::{Scene, VERBS, creates, merges, merges_status, person, refusal, refused, would_create};
 use crate::signs::tries;
-use crate::tools::eventually;
+use crate::tools::{eventually, gone};
 use crate::world::{Case, cases};
 
 /// What a refusal says when it was RBAC that refused.
@@ -28,6 +28,7 @@ pub fn cases() -> Vec<Case> {
             a_stolen_operator_token_changes_no_binding_and_deletes_no_foreign_one,
             a_stolen_operator_token_decides_nothing;
         Lent [OperatorProcess, AuditLog]: what_a_thief_of_the_token_leaves_behind_gives_nobody_access;
+        Lent [OperatorProcess]: what_a_thief_of_the_token_leaves_behind_that_no_reader_takes_hides_no_access_and_no_word;
         Alone []:
             a_forged_status_lets_nobody_approve_and_planted_words_are_nobodys;
     ]
@@ -260,6 +261,62 @@ async fn what_a_thief_of_the_token_leaves_behind_gives_nobody_access(scene: Scen
         made.iter()
             .all(|event| event.name != format!("curfew-{}", forged.uid().unwrap()))
     );
+}
+
+async fn what_a_thief_of_the_token_leaves_behind_that_no_reader_takes_hides_no_access_and_no_word(scene: Scene) {
+    let thief = scene.world.installation.operator_user().await.unwrap();
+    scene.has_policy(&scene.policy()).await;
+    let granted = scene.granted(&scene.request("look")).await;
+    let never = json!("9999-12-31T23:59:59Z");
+    // Each for mallory, and none with a seal: one begins on a day that no time has, one's request has no name, and one is for a place that there can't
+    // be, too.
+    for (name, field, forged) in [
+        ("never", "startTime", never.clone()),
+        (
+            "nameless",
+            "request",
+            json!({"namespace": scene.namespace, "name": "", "uid": "u"}),
+        ),
+        (
+            "unsealed",
+            "targets",
+            json!([granted.spec.targets[0], {"namespace": "x/y", "uid": "u"}]),
+        ),
+    ] {
+        let mut spec = serde_json::to_value(&granted.spec).unwrap();
+        spec["subject"] = json!({"kind": "User", "name": scene.mallory.name()});
+        (spec["anchor"], spec["noAnchor"]) = (Value::Null, json!("none can be had"));
+        spec[field] = forged;
+        let name = format!("{name}-{}", scene.id);
+        let forged = json!({"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant", "metadata": {"name": name}, "spec": spec});
+        let uid = creates(&thief, &forged).await.unwrap().uid().unwrap();
+        let mut bound = scene.binding(
+            &format!("curfew-{uid}"),
+            ("Role", "reader"),
+            person(scene.mallory.name()),
+        );
+        bound["metadata"]["labels"] = json!({"curfew.dev/grant-uid": uid});
+        bound["metadata"]["annotations"] = json!({"curfew.dev/grant": name});
+        bound["metadata"]["ownerReferences"] =
+            json!([{"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant", "name": name, "uid": uid}]);
+        creates(&thief, &bound).await.unwrap();
+        let bindings = Api::<RoleBinding>::namespaced(scene.cluster().admin().client().unwrap(), &scene.namespace);
+        gone(bindings, &format!("curfew-{uid}"), "what the thief bound is gone").await;
+    }
+
+    let operator = scene.world.installation.operator().unwrap();
+    operator.kill().unwrap();
+    let requests = scene.of::<AccessRequest>(&thief);
+    let mut unread = serde_json::to_value(scene.request_now("look").await).unwrap();
+    unread["status"]["expiresAt"] = never.clone();
+    unread["status"]["decisions"][0]["firstSeen"] = never;
+    let unread = json!({"status": unread["status"]});
+    merges_status(&requests, "look", unread).await.unwrap();
+    operator.start().await.unwrap();
+    scene.has_access().await;
+    scene.said(&scene.alice, "look", "revoke").await;
+    scene.grant_ended(&granted).await;
+    scene.has_no_access().await;
 }
 
 async fn a_stolen_operator_token_decides_nothing(scene: Scene) {

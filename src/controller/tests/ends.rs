@@ -146,7 +146,11 @@ async fn a_moment_that_can_not_be_read_hides_no_access_from_its_end() {
 #[tokio::test(start_paused = true)]
 async fn what_is_bound_and_was_never_sealed_ends_and_what_is_sealed_by_now_does_not() {
     for (is_sealed_by_now, expected) in [(false, vec![0]), (true, vec![])] {
-        let held = grant("g", -7200..3600);
+        let mut held = grant("g", -7200..3600);
+        if !is_sealed_by_now {
+            let elsewhere = json!({"namespace": "x/y", "uid": "u"});
+            held["spec"]["targets"].as_array_mut().unwrap().push(elsewhere);
+        }
         let [mut request, role, namespace] = grounds("g");
         let sealed = request.1.clone();
         request.1["status"] = json!({"phase": "Pending"});
@@ -158,6 +162,11 @@ async fn what_is_bound_and_was_never_sealed_ends_and_what_is_sealed_by_now_does_
             namespace,
         ]);
         server.newer = is_sealed_by_now.then_some(sealed);
+        // As an API server does, which takes that for another kind.
+        server.fate = |_, path| match path.contains("x/y") {
+            true => Fate::Refused,
+            false => Fate::Answered,
+        };
         assert_eq!(ends_within(4, &server).await, expected);
     }
 }
