@@ -253,6 +253,9 @@ mod tests {
     use axum::Router;
 
     use super::*;
+    use crate::api::BoundBinding;
+    use crate::cluster::bindings::Bindings;
+    use crate::cluster::revoke::{Revoked, revoke};
 
     /// A watch of all ClusterRoles, say, would hold up whoever asks for ten seconds.
     #[tokio::test]
@@ -275,6 +278,16 @@ mod tests {
         }
         assert_eq!(reads.namespace("team/../../nodes").await.unwrap(), None);
         assert_eq!(reads.policy("?limit=1").await.unwrap(), None);
+        for namespace in ["", "x/y", "?"] {
+            let (bindings, namespace) = (Bindings::new(reads.client.clone()), Some(namespace.to_owned()));
+            assert_eq!(bindings.find(namespace.as_deref(), "b").await.unwrap(), None);
+            let recorded = BoundBinding {
+                namespace,
+                name: "b".into(),
+                uid: "u".into(),
+            };
+            assert_eq!(revoke(&reads.client, &recorded).await.unwrap(), Revoked::Gone);
+        }
         assert_eq!(asked.load(Relaxed), 0);
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::anchor_overdue::until_a_minute_begins;
 use crate::scene::Scene;
-use crate::signs::{assert_on_time, binding_of, metric_is, tries};
+use crate::signs::{assert_on_time, binding_of, deletion_is_logged, metric_is, tries};
 use crate::tools::{eventually, gone, watched};
 use crate::world::{Case, cases};
 
@@ -45,6 +45,7 @@ async fn case_44_while_no_status_can_be_written_access_ends_on_time_and_nothing_
     scene.said(&scene.bob, "pending", "approve").await;
     let binding = binding_of(&brief);
     gone(scene.role_bindings(), &binding, "the binding goes").await;
+    deletion_is_logged(&scene, &brief).await;
     assert_on_time(&scene, &brief);
     eventually("a seal is refused", async || {
         let seals = tries(&scene, "update", "accessrequests");

@@ -70,12 +70,22 @@ pub fn tries(scene: &Scene, verb: &str, resource: &str) -> Vec<AuditEvent> {
 
 /// The deletion that ended a grant, whoever's it was.
 pub fn deletion_of(scene: &Scene, grant: &AccessGrant) -> AuditEvent {
+    logged_deletion(scene, grant).unwrap_or_else(|| panic!("nobody deleted {}", binding_of(grant)))
+}
+
+/// A watch tells of a deletion before the audit log does.
+pub async fn deletion_is_logged(scene: &Scene, grant: &AccessGrant) {
+    eventually("the deletion is in the audit log", async || {
+        logged_deletion(scene, grant).is_some()
+    })
+    .await;
+}
+
+fn logged_deletion(scene: &Scene, grant: &AccessGrant) -> Option<AuditEvent> {
     let binding = binding_of(grant);
-    let mut log = scene.cluster().audit_log().unwrap().into_iter();
-    let gone = log.find(|event| {
+    scene.cluster().audit_log().unwrap().into_iter().find(|event| {
         event.verb == "delete" && event.resource == "rolebindings" && event.name == binding && event.code == 200
-    });
-    gone.unwrap_or_else(|| panic!("nobody deleted {binding}"))
+    })
 }
 
 /// The operator deleted it, not before its deadline and soon after.

@@ -1,5 +1,7 @@
 //! That access ends in time, whatever an API server does meanwhile.
 
+use chrono::SecondsFormat;
+
 use super::*;
 use crate::cluster::brakes::Puller;
 use crate::core::offer::rules_digest;
@@ -181,16 +183,9 @@ async fn records_that_can_not_be_removed_hold_up_no_end() {
     };
     let mut things: Vec<_> = (0..300).map(record).collect();
     things.push(Thing::new("accessgrants", grant("g", -3600..5)));
-    let mut server = Server::with(things);
-    server.lease = Some(Arc::default());
-    server.fate = |method, path| match path.ends_with("/selfsubjectreviews") || *method == Method::GET && !is_list(path)
-    {
-        true => Fate::Lost,
-        false => Fate::Answered,
-    };
+    let server = leading(things);
     let mut operator = begun(&server);
     operator.runs(Duration::from_secs(1)).await;
-    // Whether there are guards it asks for ten seconds.
     operator.brakes.release(Puller::Guards);
     operator.runs(Duration::from_secs(8)).await;
     assert_eq!(server.seconds_of(&Method::DELETE, &binding_of("g")), [5]);
@@ -206,6 +201,49 @@ async fn what_only_tells_waits_while_access_is_being_taken_away() {
     server.deletes.add_permits(1);
     run_so_long(8, &server).await;
     assert_eq!(server.seconds_of(&Method::PUT, "/status"), [1]);
+}
+
+/// Its policy was wrong for two seconds. What was begun then is not answered; what waits behind it is kept.
+#[tokio::test(start_paused = true)]
+async fn what_is_to_be_kept_for_longer_when_its_turn_to_be_removed_comes_is_kept() {
+    let ended = start().to_rfc3339_opts(SecondsFormat::Secs, true);
+    let request = |number| {
+        json!({
+            "apiVersion": "curfew.dev/v1alpha1", "kind": "AccessRequest",
+            "metadata": {"name": format!("over{number}"), "namespace": "team", "uid": format!("u{number}"), "resourceVersion": "1"},
+            "spec": {"role": {"kind": "Role", "name": "reader"}, "requester": {"username": "alice"}},
+            "status": {"phase": "Denied", "policy": {"name": "p", "uid": "p"}, "timeline": {"ended": ended}},
+        })
+    };
+    let policy = |version: &str, retention: &str| {
+        let spec = json!({"requesters": {}, "roles": [], "maxDuration": "1h", "retention": retention});
+        json!({"metadata": {"name": "p", "uid": "p", "resourceVersion": version}, "spec": spec})
+    };
+    let mut things: Vec<_> = (0..20)
+        .map(|number| Thing::new("accessrequests", request(number)))
+        .collect();
+    things.push(Thing::new("accesspolicies", policy("1", "1s")));
+    things.push(Thing("accesspolicies", policy("2", "1h"), Duration::from_secs(3)));
+    let server = leading(things);
+    let mut operator = begun(&server);
+    for span in [1.0, 9.5, 4.5] {
+        operator.runs(Duration::from_secs_f64(span)).await;
+        operator.brakes.release(Puller::Guards);
+    }
+    let removals = (0..20).map(|number| server.seconds_of(&Method::DELETE, &format!("/over{number}")));
+    assert_eq!(removals.flatten().collect::<Vec<_>>(), [1; 4]);
+}
+
+/// Where a replica leads. Whether there are guards it asks for ten seconds, and then anew.
+fn leading(things: Vec<Thing>) -> Server {
+    let mut server = Server::with(things);
+    server.lease = Some(Arc::default());
+    server.fate = |method, path| match path.ends_with("/selfsubjectreviews") || *method == Method::GET && !is_list(path)
+    {
+        true => Fate::Lost,
+        false => Fate::Answered,
+    };
+    server
 }
 
 /// It loses a second in a thousand.
