@@ -118,7 +118,7 @@ pub const CATALOGUE: &[Entry] = &[
     entry("AccessGrant", "DeadMansSwitch", false, &["NoAnchor"], "the operator alone ends this access; the message says why, and the policy allows it"),
     entry("AccessGrant", "StreamsMayOutlive", true, &["RoleAllowsStreams"], "open streams go on after the end; see [limits](../limits.md)"),
     entry("AccessGrant", "Overdue", true, &["BindingNotDeleted"], "the message says what keeps it. Taken away when it is gone"),
-    entry("AccessGrant", "Ended", true, &["DeadlineReached"], "the deadline"),
+    entry("AccessGrant", "Ended", true, &["DeadlineReached"], "the deadline; or it was made in what is the future now, so that nobody can tell when that is: the API server's clock was set back, or two clocks differ by more than a minute"),
     entry("AccessGrant", "Ended", true, &["Revoked"], "the requester or an approver revoked"),
     entry("AccessGrant", "Ended", true, &["Denied"], "a denial came before the seal; nothing was bound"),
     entry("AccessGrant", "Ended", true, &["RequestDeleted"], "the request was deleted"),
@@ -129,7 +129,7 @@ pub const CATALOGUE: &[Entry] = &[
     entry("AccessGrant", "Ended", true, &["TargetGone"], "the namespace is gone, going, or another"),
     entry("AccessGrant", "Ended", true, &["BindFailed"], "a binding could not be made"),
     entry("AccessGrant", "Ended", true, &["AnchorBroken"], "what would end it without the operator was changed or deleted"),
-    entry("AccessGrant", "Ended", true, &["NotAsRequested"], "it says otherwise than its request: who had the operator's token may have made it, or the request was changed while its definition had no rules"),
+    entry("AccessGrant", "Ended", true, &["NotAsRequested"], "it says otherwise than its request, or is bound although its request doesn't say that it was granted: who had the operator's token may have made it, or the request was changed while its definition had no rules"),
     entry("AccessGrant", "Ended", true, &["Extended"], "another grant has taken over"),
     entry("AccessGrant", "Ended", true, &["Uninstalled"], "Curfew was uninstalled"),
 ];

@@ -143,11 +143,12 @@ impl Fault {
                 (end.grant == undisturbed.grant && end.request == Some(RequestPhase::Revoked))
                     || ended(RequestPhase::Revoked, Fate::Ended(EndReason::Revoked))
             }
-            // Its time was over when the operator knew that the seal is there, or might be: it never began.
-            (Self::Slow | Self::Late, "create", "accessgrants")
-            | (Self::Slow | Self::Late, "update", "accessrequests/status") => {
-                ended(RequestPhase::Failed, Fate::Ended(EndReason::Expired))
-            }
+            // Its time was over when the operator knew that the seal is there, or might be, or was back: it never began.
+            (
+                Self::Slow | Self::Late | Self::KilledBefore | Self::KilledAfter,
+                "create" | "update",
+                "accessgrants" | "accessrequests/status",
+            ) => ended(RequestPhase::Failed, Fate::Ended(EndReason::Expired)),
             _ => false,
         }
     }
