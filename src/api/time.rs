@@ -4,7 +4,7 @@
 //! watch from all objects of its kind: then nothing is ended but by its anchor. So each field that holds one says how it is read.
 
 use chrono::{DateTime, Utc};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -19,6 +19,12 @@ pub fn from_kubernetes(time: &Time) -> Option<DateTime<Utc>> {
         time.0.as_second(),
         u32::try_from(time.0.subsec_nanosecond()).unwrap_or(0),
     )
+}
+
+/// When an object was made, by the API server's clock. Long ago where it doesn't say so, which none that is stored does.
+pub fn created(metadata: &ObjectMeta) -> DateTime<Utc> {
+    let created = metadata.creation_timestamp.as_ref();
+    created.and_then(from_kubernetes).unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
 /// Reads a time that a person wrote, in whole seconds as everything else: what is to begin within a second begins at its end. One that can't be read is long past, whatever it was meant to be: an object that is there must be read all the same.

@@ -195,7 +195,7 @@ pub fn is_place<K: Resource>(api: &Api<K>) -> bool {
 }
 
 /// Whether a name stands for itself in the path of a URL (RFC 3986, `pchar`).
-pub fn is_one_segment(name: &str) -> bool {
+fn is_one_segment(name: &str) -> bool {
     let stands = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:@!$&'()*+,;=".contains(&byte);
     !matches!(name, "" | "." | "..") && name.bytes().all(stands)
 }

@@ -16,7 +16,7 @@ use futures::future::try_join_all;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::{ApiResource, DynamicObject, PostParams};
-use kube::{Api, Client};
+use kube::{Api, Client, CustomResourceExt};
 use tokio::sync::watch;
 
 use self::shelf::{Shelf, Told};
@@ -35,8 +35,6 @@ const GROUP: &str = "admissionregistration.k8s.io";
 const STAMPING: [&str; 3] = ["v1", "v1beta1", "v1alpha1"];
 /// An API server heeds a new or changed policy after about a second; another one behind the same address a little later.
 const SETTLES: Duration = Duration::from_secs(4);
-/// What sees to it that who made a request stands on it: the policy and its binding, and the definition, which lets nobody change that.
-const ATTEST_REQUESTERS: [&str; 2] = ["curfew-requests", "accessrequests.curfew.dev"];
 /// How long a trial may fail before it is said that it does. It is repeated all the same.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The first and the longest pause between trials.
@@ -201,7 +199,7 @@ impl Guards {
                         // An API server that went away may come back and heed no guards, also without that any watch has to begin anew.
                         trial = Some(Box::pin(self.prove_again(stamping)));
                     }
-                    let since = self.since(&marks, shelf.touched(&shipped, |name| ATTEST_REQUESTERS.contains(&name)));
+                    let since = self.since(&marks, shelf.touched(&shipped, attests_requesters));
                     self.show(Seen::new(Arc::clone(&shipped), marks, since));
                 }
                 served = ended(&mut trial) => {
@@ -325,6 +323,11 @@ async fn ended(trial: &mut Option<Trial<'_>>) -> Stamping {
         Some(trial) => trial.await,
         None => std::future::pending().await,
     }
+}
+
+/// What sees to it that who made a request stands on it: the policy and its binding, and the definition, which lets nobody change that.
+fn attests_requesters(name: &str) -> bool {
+    name == "curfew-requests" || name == AccessRequest::crd_name()
 }
 
 fn unknown(how: &str) -> Brake {

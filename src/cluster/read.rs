@@ -11,7 +11,7 @@ use kube::core::ObjectMeta;
 use kube::{Api, Client, CustomResourceExt, Resource};
 use serde::de::DeserializeOwned;
 
-use super::call::{CallError, call, find, find_named, is_one_segment};
+use super::call::{CallError, call, find, find_named};
 use super::together::Together;
 use crate::api::{AccessGrant, AccessPolicy, RoleKind, RoleReference, marks};
 use crate::core::facts::{NamespaceFacts, RoleFacts};
@@ -75,8 +75,7 @@ impl Reads {
                 };
                 self.roles.ask((reference.clone(), String::new()), read).await
             }
-            // A Role is one namespace's: where several are asked for, or the whole cluster, none is meant.
-            RoleKind::Role if !is_one_segment(namespace) => Ok(None),
+            // A Role is one namespace's: where several are asked for, or the whole cluster, none is meant, nor found.
             RoleKind::Role => {
                 let roles = Api::<Role>::namespaced(self.client.clone(), namespace);
                 let read = async move { Ok(find_named("reading the Role", &roles, &name).await?.map(facts_of_role)) };

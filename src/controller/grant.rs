@@ -7,7 +7,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use futures::future::{Either, join_all, ready, select, try_join_all};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::PostParams;
@@ -138,7 +137,10 @@ async fn all_or_none(grant: &AccessGrant, context: &Context) -> Result<Again, Ca
         return Ok(context.at(deadline(grant)));
     }
     // Another replica may be making the rest: it waited for longer, and began just now.
-    let until = found.iter().map(|binding| made_at(binding) + GIVEN_UP).fold(until, max);
+    let until = found
+        .iter()
+        .map(|binding| time::created(&binding.metadata) + GIVEN_UP)
+        .fold(until, max);
     if context.now() < until {
         return Ok(context.at(until));
     }
@@ -151,13 +153,7 @@ async fn all_or_none(grant: &AccessGrant, context: &Context) -> Result<Again, Ca
 
 /// What the request doesn't bear the seal of was never bound by the operator: it seals first. Who had its token may have left that.
 async fn bound_unsealed(grant: &AccessGrant, context: &Context) -> Result<Again, CallError> {
-    let RequestReference {
-        namespace,
-        name,
-        uid: _,
-    } = &grant.spec.request;
-    let requests = Api::<AccessRequest>::namespaced(context.client.clone(), namespace);
-    let request = find_named("reading the AccessRequest", &requests, name).await?;
+    let request = request(grant, context).await?;
     match by_request(grant, request.as_ref()) {
         // A seal is never taken off again, so what a watch had shown before that read was bound without.
         Some(Plan::AwaitSeal) => end(grant, never_sealed_yet_bound(), context).await,
@@ -213,8 +209,6 @@ fn reviewed(grant: &AccessGrant, context: &Context) -> Option<AccessGrantStatus>
 /// Reads what the decision needs, side by side. Where the API server doesn't let it be read, what is `known` counts, once all was shown: a right that was
 /// taken away must hold up no end, and end nothing either.
 async fn observe(grant: &AccessGrant, known: Observed, context: &Context) -> Result<Observed, CallError> {
-    let reference = &grant.spec.request;
-    let requests = Api::<AccessRequest>::namespaced(context.client.clone(), &reference.namespace);
     let role = grant.spec.role.reference();
     let places = grant.spec.places().into_iter().zip(known.targets.clone());
     let (known_request, known_successor) = (known.request.clone(), known.successor.clone());
@@ -227,10 +221,7 @@ async fn observe(grant: &AccessGrant, known: Observed, context: &Context) -> Res
             try_join_all(places.map(|(place, known)| look_at(grant, place, known, context)))
         )
     };
-    let request = async {
-        let request = find_named("reading the AccessRequest", &requests, &reference.name).await;
-        or_known(grant, request, known_request, context)
-    };
+    let request = async { or_known(grant, request(grant, context).await, known_request, context) };
     let (request, others) = (pin!(request), pin!(others));
     let (request, others) = match select(request, others).await {
         Either::Left((request, others)) => (request?, Either::Left(others)),
@@ -268,6 +259,17 @@ fn or_known<T>(
         }
         read => read,
     }
+}
+
+/// The object that has the request's name.
+async fn request(grant: &AccessGrant, context: &Context) -> Result<Option<AccessRequest>, CallError> {
+    let RequestReference {
+        namespace,
+        name,
+        uid: _,
+    } = &grant.spec.request;
+    let requests = Api::<AccessRequest>::namespaced(context.client.clone(), namespace);
+    find_named("reading the AccessRequest", &requests, name).await
 }
 
 /// The policy, where its change would end the grant.
@@ -329,12 +331,6 @@ async fn find_binding(grant: &AccessGrant, place: &Place, context: &Context) -> 
         Some(uid) => context.bindings.find(place.namespace(), &binding_name(&uid)).await,
         None => Ok(None),
     }
-}
-
-/// When a binding was made, by the API server's clock.
-fn made_at(binding: &RoleBinding) -> DateTime<Utc> {
-    let made = binding.metadata.creation_timestamp.as_ref();
-    made.and_then(time::from_kubernetes).unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
 /// Makes all bindings or none, then says which. It doesn't wait long to say so: meanwhile nobody looks whether the access is to end.

@@ -7,13 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures::channel::mpsc;
 use futures::{StreamExt, stream};
-use kube::api::DeleteParams;
-use kube::core::ObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
 use super::rounds::Again;
@@ -34,7 +33,7 @@ const LATER: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Outlived {
     /// And when it was called for.
-    queue: UnboundedSender<(Kept, Instant)>,
+    queue: mpsc::UnboundedSender<(Kept, Instant)>,
     queued: Mutex<HashSet<Kept>>,
 }
 
@@ -49,8 +48,8 @@ pub enum Kept {
 
 impl Outlived {
     /// Nothing yet, and where it will come out.
-    pub fn new() -> (Self, UnboundedReceiver<(Kept, Instant)>) {
-        let ((queue, removals), queued) = (unbounded_channel(), Mutex::default());
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<(Kept, Instant)>) {
+        let ((queue, removals), queued) = (mpsc::unbounded(), Mutex::default());
         (Self { queue, queued }, removals)
     }
 
@@ -62,14 +61,14 @@ impl Outlived {
     fn remove(&self, kept: Kept) {
         if self.queued(|queued| queued.insert(kept.clone())) {
             // Nobody is left to do it if the controllers have ended.
-            let _ = self.queue.send((kept, Instant::now()));
+            let _ = self.queue.unbounded_send((kept, Instant::now()));
         }
     }
 }
 
 /// Removes what was kept long enough, whenever a look has found it so.
-pub async fn outlived(mut queue: UnboundedReceiver<(Kept, Instant)>, context: Arc<Context>) -> &'static str {
-    stream::poll_fn(|waker| queue.poll_recv(waker))
+pub async fn outlived(queue: mpsc::UnboundedReceiver<(Kept, Instant)>, context: Arc<Context>) -> &'static str {
+    queue
         .for_each_concurrent(AT_ONCE, async |(kept, since)| {
             let removed = remove_if_due(&kept, since, &context).await;
             tell(&removed, "what was kept long enough is left for now", &context);
@@ -94,22 +93,14 @@ async fn remove_if_due(kept: &Kept, since: Instant, context: &Context) -> Result
                 .known
                 .request(of.namespace.as_deref().unwrap_or_default(), &of.name);
             match known.filter(|request| is_due(end_of_request(request, context))) {
-                Some(request) => remove(requests(&request.metadata, context), &request.metadata, since, context).await,
+                Some(request) => remove(requests(&request, context), request.as_ref(), since, context).await,
                 None => Ok(()),
             }
         }
         Kept::Grant(of) => {
             let known = context.known.grant(&of.name);
             match known.filter(|grant| is_due(retention::of_grant(grant))) {
-                Some(grant) => {
-                    remove(
-                        Api::<AccessGrant>::all(context.client.clone()),
-                        &grant.metadata,
-                        since,
-                        context,
-                    )
-                    .await
-                }
+                Some(grant) => remove(Api::all(context.client.clone()), grant.as_ref(), since, context).await,
                 None => Ok(()),
             }
         }
@@ -177,8 +168,7 @@ async fn no_surplus_of(requester: &str, context: &Context) -> bool {
         .collect();
     let since = Instant::now();
     let removals = surplus.into_iter().map(async |surplus: AccessRequest| {
-        let metadata = &surplus.metadata;
-        let removed = remove(requests(metadata, context), metadata, since, context).await;
+        let removed = remove(requests(&surplus, context), &surplus, since, context).await;
         tell(&removed, "one that is too many is left for now", context);
         removed.is_ok()
     });
@@ -191,9 +181,8 @@ fn may_remove(context: &Context) -> bool {
     context.leadership.leads() && context.brakes.pulled().is_none() && !context.uninstalling
 }
 
-fn requests(metadata: &ObjectMeta, context: &Context) -> Api<AccessRequest> {
-    let namespace = metadata.namespace.as_deref().unwrap_or_default();
-    Api::namespaced(context.client.clone(), namespace)
+fn requests(request: &AccessRequest, context: &Context) -> Api<AccessRequest> {
+    Api::namespaced(context.client.clone(), &request.namespace().unwrap_or_default())
 }
 
 fn keep(kept: Kept, until: Option<DateTime<Utc>>, context: &Context) -> Again {
@@ -219,23 +208,24 @@ fn tell(removed: &Result<(), CallError>, what: &'static str, context: &Context) 
 }
 
 /// Removes exactly this object, as it was seen. That has waited since then.
-async fn remove<K>(api: Api<K>, object: &ObjectMeta, since: Instant, context: &Context) -> Result<(), CallError>
+async fn remove<K>(api: Api<K>, object: &K, since: Instant, context: &Context) -> Result<(), CallError>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
 {
     let _turn = context.precedence.telling_since(since).await;
-    let name = object.name.as_deref().unwrap_or_default();
-    let only_this: DeleteParams = only_this(object.uid.clone(), object.resource_version.clone());
+    let only_this = only_this(object.uid(), object.resource_version());
     let removed = context
         .leadership
-        .granting("removing what was kept long enough", api.delete(name, &only_this))
+        .granting(
+            "removing what was kept long enough",
+            api.delete(&object.name_any(), &only_this),
+        )
         .await;
     match removed {
         Err(error) if error.is_not_found() => Ok(()),
         removed => {
             removed?;
-            let namespace = object.namespace.as_deref();
-            tracing::info!(kind = %K::kind(&()), namespace, name, "it has ended, was kept long enough or is one too many, and is removed");
+            tracing::info!(object = %ObjectRef::from_obj(object), "it has ended, was kept long enough or is one too many, and is removed");
             Ok(())
         }
     }

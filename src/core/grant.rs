@@ -73,12 +73,7 @@ pub fn deadline_if_created(spec: &AccessGrantSpec, created: DateTime<Utc>) -> Op
 
 /// The moment of granting, by the API server's clock.
 pub fn created(grant: &AccessGrant) -> DateTime<Utc> {
-    grant
-        .metadata
-        .creation_timestamp
-        .as_ref()
-        .and_then(time::from_kubernetes)
-        .unwrap_or(DateTime::<Utc>::MIN_UTC)
+    time::created(&grant.metadata)
 }
 
 /// So far may two clocks differ that are right.

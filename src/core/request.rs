@@ -230,10 +230,7 @@ fn expiry(since: DateTime<Utc>, policy: Option<&AccessPolicy>) -> DateTime<Utc> 
 }
 
 fn created(request: &AccessRequest) -> DateTime<Utc> {
-    let created = request.metadata.creation_timestamp.as_ref();
-    created
-        .and_then(time::from_kubernetes)
-        .unwrap_or(DateTime::<Utc>::MIN_UTC)
+    time::created(&request.metadata)
 }
 
 fn weigh(

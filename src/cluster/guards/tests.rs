@@ -260,7 +260,7 @@ fn who_asks_is_attested_by_what_was_written_last_of_the_policy_its_binding_and_t
                 Ok(watcher::Event::Apply(serde_json::from_value(guard).unwrap())),
             );
         }
-        let touched = shelf.touched(&shipped, |name| ATTEST_REQUESTERS.contains(&name));
+        let touched = shelf.touched(&shipped, attests_requesters);
         assert_eq!(touched.is_some(), counts, "{name}");
     }
 }
