@@ -2,6 +2,7 @@
 
 use curfew::api::{AccessRequest, DecisionEffect, RequestPhase, Seal, condition};
 use curfew::core::grant::name as grant_name;
+use curfew_testbed::User;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -36,11 +37,17 @@ pub fn cases() -> Vec<Case> {
 
 /// What the operator itself makes, for a grant that doesn't exist.
 pub fn its_binding(scene: &Scene) -> Value {
-    let mut binding = scene.binding("curfew-0d1e", ("Role", "reader"), person(scene.alice.name()));
-    binding["metadata"]["labels"] = json!({"curfew.dev/grant-uid": "0d1e"});
+    let mut binding = binding_for(scene, ("g", "0d1e"), &scene.alice);
     binding["metadata"]["finalizers"] = json!([]);
+    binding
+}
+
+/// With the marks of the grant of this name and uid.
+fn binding_for(scene: &Scene, (grant, uid): (&str, &str), who: &User) -> Value {
+    let mut binding = scene.binding(&format!("curfew-{uid}"), ("Role", "reader"), person(who.name()));
+    binding["metadata"]["labels"] = json!({"curfew.dev/grant-uid": uid});
     binding["metadata"]["ownerReferences"] =
-        json!([{"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant", "name": "g", "uid": "0d1e"}]);
+        json!([{"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant", "name": grant, "uid": uid}]);
     binding
 }
 
@@ -290,15 +297,8 @@ async fn what_a_thief_of_the_token_leaves_behind_that_no_reader_takes_hides_no_a
         let name = format!("{name}-{}", scene.id);
         let forged = json!({"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant", "metadata": {"name": name}, "spec": spec});
         let uid = creates(&thief, &forged).await.unwrap().uid().unwrap();
-        let mut bound = scene.binding(
-            &format!("curfew-{uid}"),
-            ("Role", "reader"),
-            person(scene.mallory.name()),
-        );
-        bound["metadata"]["labels"] = json!({"curfew.dev/grant-uid": uid});
+        let mut bound = binding_for(&scene, (&name, &uid), &scene.mallory);
         bound["metadata"]["annotations"] = json!({"curfew.dev/grant": name});
-        bound["metadata"]["ownerReferences"] =
-            json!([{"apiVersion": "curfew.dev/v1alpha1", "kind": "AccessGrant", "name": name, "uid": uid}]);
         creates(&thief, &bound).await.unwrap();
         let bindings = Api::<RoleBinding>::namespaced(scene.cluster().admin().client().unwrap(), &scene.namespace);
         gone(bindings, &format!("curfew-{uid}"), "what the thief bound is gone").await;
