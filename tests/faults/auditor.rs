@@ -20,6 +20,9 @@ use crate::patient::Outage;
 /// is for a machine that does other things too. For an operator that was away it counts from its readiness: before that it can't know what is due.
 const MARGIN: Duration = Duration::from_secs(2);
 
+/// Between what was done and what is told of it lies no more than this.
+const SOON: Duration = Duration::from_secs(1);
+
 /// What the auditor is told of an instance, by those who played it.
 pub struct Subject {
     pub id: String,
@@ -39,6 +42,8 @@ pub struct Subject {
     pub one_at_a_time: bool,
     /// So many bindings of one name a grant may have had in each.
     pub bindings: usize,
+    /// Whether one more is no wonder where the operator was killed when it had deleted one.
+    pub may_take_back: bool,
     /// Whether the API server may make a binding long after the operator was told nothing of it: perhaps just when it is said that none is left.
     pub binding_may_come_late: bool,
     pub before: Bystanders,
@@ -50,6 +55,8 @@ pub struct Evidence<'a> {
     pub pages: &'a Pages,
     pub log: &'a [AuditEvent],
     pub outages: &'a [Outage],
+    /// What the operator wrote about an instance.
+    pub said_of: &'a dyn Fn(&str) -> String,
     /// The operator's user name and namespace.
     pub operator: &'a str,
     pub namespace: &'a str,
@@ -71,7 +78,7 @@ pub fn audit(evidence: &Evidence, subjects: &[Subject]) -> Findings {
     for subject in subjects {
         let about = Life::of(evidence.pages, &subject.id);
         let mut found = vec![];
-        found.extend(one_of_each(subject, &about));
+        found.extend(one_of_each(subject, &about, evidence));
         found.extend(at_once(subject, &about));
         for binding in &about.bindings {
             found.extend(traces(subject, &about, binding));
@@ -89,11 +96,10 @@ pub fn audit(evidence: &Evidence, subjects: &[Subject]) -> Findings {
                 subject.before, subject.after
             ));
         }
-        findings.extend(
-            found
-                .into_iter()
-                .map(|what| format!("{}, {}: {what}", subject.id, subject.told)),
-        );
+        if let Some(about) = (!found.is_empty()).then(|| (evidence.said_of)(&subject.id)) {
+            let found = found.join("; ");
+            findings.push(format!("{}, {}: {found}\n{about}", subject.id, subject.told));
+        }
     }
     findings.extend(evidence.log.iter().filter_map(|event| strayed(evidence, event)));
     findings
@@ -154,7 +160,7 @@ fn deletion<'a, K>(versions: &History<'a, K>) -> Option<&'a Version<K>> {
 }
 
 /// A request leads to one grant, a grant to one binding.
-fn one_of_each(subject: &Subject, life: &Life) -> Findings {
+fn one_of_each(subject: &Subject, life: &Life, evidence: &Evidence) -> Findings {
     let mut findings = vec![];
     for request in &life.requests {
         let uid = uid_of(request);
@@ -169,16 +175,32 @@ fn one_of_each(subject: &Subject, life: &Life) -> Findings {
     }
     for grant in &life.grants {
         let uid = uid_of(grant);
-        let bindings = life
+        let mut bindings: Vec<_> = life
             .bindings
             .iter()
             .filter(|binding| grant_uid(&binding[0].object) == uid)
-            .count();
-        if bindings > subject.bindings * subject.namespaces {
-            findings.push(format!("{bindings} bindings of one grant"));
+            .map(|binding| (binding[0].at, deletion(binding).map(|gone| gone.at)))
+            .collect();
+        bindings.sort();
+        let mut allowed = subject.bindings * subject.namespaces;
+        if subject.may_take_back {
+            let taken_back = bindings
+                .iter()
+                .filter(|(_, gone)| was_killed_then(*gone, evidence.outages));
+            allowed += taken_back.count();
+        }
+        if bindings.len() > allowed {
+            let number = bindings.len();
+            findings.push(format!("{number} bindings of one grant, made and gone at {bindings:?}"));
         }
     }
     findings
+}
+
+/// Whether the operator was killed before it could tell of that.
+fn was_killed_then(gone: Option<DateTime<Utc>>, outages: &[Outage]) -> bool {
+    let is_then = |outage: &Outage, gone| (outage.from - SOON..outage.from + SOON).contains(&gone);
+    gone.is_some_and(|gone| outages.iter().any(|outage| is_then(outage, gone)))
 }
 
 /// A limit holds at every moment.

@@ -87,16 +87,25 @@ impl Fault {
     /// How many bindings a grant may have had, one after the other: they have one name. A creation that takes effect late may come after the binding was
     /// made by the next try and deleted again; nobody but the sweep can do something about it.
     pub fn bindings(self, call: &Call) -> usize {
-        match self {
-            // What was made in another namespace is taken back; if the operator is killed before it could say so, it is tried again.
-            Self::Late | Self::Forbidden if makes_binding(call) => 2,
-            _ => 1,
-        }
+        if self.may_bind_late(call) { 2 } else { 1 }
+    }
+
+    /// Whether a binding may be taken back before its grant says that it is bound: because another can't be made, or because the operator was told that what
+    /// it rests on is gone. If it is killed before it could say why, the next one knows nothing of that, and makes it again.
+    pub fn may_take_back(self, call: &Call) -> bool {
+        self == Self::Stale || self == Self::Forbidden && makes_binding(call)
     }
 
     /// Whether a binding may be made long after the operator was told nothing of it.
     pub fn may_bind_late(self, call: &Call) -> bool {
         self == Self::Late && makes_binding(call)
+    }
+
+    /// The same for an operator that was killed as well: it was told that what the access rests on is gone, and had no time to say so.
+    pub fn excuses_if_killed(self, undisturbed: End, end: End) -> bool {
+        // To the next one a binding that was recorded and is gone was deleted by somebody else.
+        let is_well = end.request == Some(RequestPhase::Revoked) || end.request == undisturbed.request;
+        self == Self::Stale && is_well && end.grant == Fate::Ended(EndReason::Drifted)
     }
 
     /// Whether an access may end so instead of as undisturbed. Of what is allowed here nothing ends later, and nobody gets more.

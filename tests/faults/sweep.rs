@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use crate::auditor::{Evidence, Subject, audit};
 use crate::call::{Call, SHARED, owner_of_shared};
 use crate::fault::Fault;
+use crate::history::now;
 use crate::instance::{Instance, LIMIT};
 use crate::proxy::{Armed, Came};
 use crate::scenarios::{self, End, Scenario};
@@ -138,6 +139,7 @@ pub async fn sweep(world: &World, seed: u64, extent: Extent) -> Outcome {
             pages,
             log: &log,
             outages: &world.patient.outages(),
+            said_of: &|id| world.patient.said_of(&format!("{id}\"")),
             operator: &world.operator,
             namespace: &world.namespace,
         };
@@ -216,6 +218,7 @@ impl Stage<'_> {
             instance.has_policy().await;
             (scenario.play)(&instance).await;
         });
+        let begun = now();
         let told_to_the_end = story.catch_unwind().await;
         let owner = match &point {
             Some(point) if point.shared => owner_of_shared(&point.armed.call),
@@ -238,7 +241,8 @@ impl Stage<'_> {
             Some(point) => told(self.scenarios, point),
             None => format!("{:?}, undisturbed", scenario.name),
         };
-        let wrong = wrong(scenario, fault.as_ref(), &settled);
+        let killed = world.patient.outages().iter().any(|outage| outage.from >= begun);
+        let wrong = wrong(scenario, fault.as_ref(), killed, &settled);
         let wrong = wrong.map(|wrong| {
             let log = world.patient.said_of(&format!("{}\"", instance.id));
             format!("{}: {wrong}\n{log}", instance.id)
@@ -255,6 +259,9 @@ impl Stage<'_> {
                 namespaces: instance.namespaces().len(),
                 one_at_a_time: scenario.terms.one_at_a_time,
                 bindings: fault.as_ref().map_or(1, |armed| armed.fault.bindings(&armed.call)),
+                may_take_back: fault
+                    .as_ref()
+                    .is_some_and(|armed| armed.fault.may_take_back(&armed.call)),
                 binding_may_come_late: fault
                     .as_ref()
                     .is_some_and(|armed| armed.fault.may_bind_late(&armed.call)),
@@ -302,13 +309,22 @@ fn told(scenarios: &[Scenario], point: &Point) -> String {
 }
 
 /// What is wrong with how it ended.
-fn wrong(scenario: &Scenario, fault: Option<&Armed>, settled: &Result<Vec<End>, String>) -> Option<String> {
+fn wrong(
+    scenario: &Scenario,
+    fault: Option<&Armed>,
+    killed: bool,
+    settled: &Result<Vec<End>, String>,
+) -> Option<String> {
     let ends = match settled {
         Err(how) => return Some(how.clone()),
         Ok(ends) => ends,
     };
-    let is_excused =
-        |undisturbed: End, end: End| fault.is_some_and(|armed| armed.fault.excuses(&armed.call, undisturbed, end));
+    let is_excused = |undisturbed: End, end: End| {
+        let excuses = |Armed { call, nth: _, fault }: &Armed| {
+            fault.excuses(call, undisturbed, end) || killed && fault.excuses_if_killed(undisturbed, end)
+        };
+        fault.is_some_and(excuses)
+    };
     let mut pairs = scenario.ends.iter().zip(ends);
     let each_is_well = pairs.all(|(undisturbed, end)| end == undisturbed || is_excused(*undisturbed, *end));
     // Who got nothing asks for nothing more.
