@@ -22,6 +22,7 @@ mod cluster_wide;
 mod content;
 mod course;
 mod credentials;
+mod decisions;
 mod denial;
 mod ending;
 mod examples;
@@ -38,13 +39,16 @@ mod line;
 mod lost_rights;
 mod namespaces;
 mod outage;
+mod places;
 mod policy;
 mod refusal;
 mod replicas;
 mod reserved;
 mod retention;
+mod roles;
 mod scene;
 mod schedule;
+mod service_accounts;
 mod signs;
 mod simultaneous;
 mod stolen_token;
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         content::cases(),
         course::cases(),
         credentials::cases(),
+        decisions::cases(),
         denial::cases(),
         ending::cases(),
         examples::cases(),
@@ -94,12 +99,15 @@ fn main() -> ExitCode {
         limits::cases(),
         lost_rights::cases(),
         namespaces::cases(),
+        places::cases(),
         policy::cases(),
         refusal::cases(),
         replicas::cases(),
         reserved::cases(),
         retention::cases(),
+        roles::cases(),
         schedule::cases(),
+        service_accounts::cases(),
         stolen_token::cases(),
         tutorial::cases(),
         webhook::cases(),

@@ -413,3 +413,9 @@ macro_rules! cases {
     (@ [$($need:ident),*]) => { &[$(curfew_testbed::Capability::$need),*] };
 }
 pub(crate) use cases;
+
+/// The same for promises that hold with the annotation, and again where the API server doesn't stamp.
+macro_rules! cases_on_both {
+    ($($name:ident),+ $(,)?) => { $crate::world::cases![Shipped []: $($name),+; Older []: $($name),+] };
+}
+pub(crate) use cases_on_both;
