@@ -51,6 +51,47 @@ fn the_reference_of_conditions_is_the_catalogue() {
     is_committed(path, &text);
 }
 
+/// A failure mode whose test is gone, or was never there, is a promise that nobody keeps.
+#[test]
+fn every_test_that_the_failure_modes_name_is_where_they_say() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("docs/failure-modes.md")).unwrap();
+    // `name`, `name` (folder/file.rs, folder/file.rs)
+    let named: Vec<(&str, &str)> = text.split('|').flat_map(tests_named_in).collect();
+    let is_there = |(test, file): &(&str, &str)| {
+        ["src", "tests"].iter().any(|folder| {
+            let text = std::fs::read_to_string(root.join(folder).join(file)).unwrap_or_default();
+            text.contains(&format!("fn {test}(")) || text.contains(&format!("\"{test}\""))
+        })
+    };
+    let missing: Vec<_> = named.iter().filter(|named| !is_there(named)).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(named.len() > 200, "{}", named.len());
+}
+
+/// Each with the first of its files.
+fn tests_named_in(cell: &str) -> Vec<(&str, &str)> {
+    let mut waiting = vec![];
+    let mut found = vec![];
+    for (number, part) in cell.split('`').enumerate() {
+        if number % 2 == 1 {
+            waiting.push(part);
+        } else if let Some(file) = part.trim_start().strip_prefix('(') {
+            let file = file.split([',', ')']).next().unwrap_or_default();
+            found.extend(
+                waiting
+                    .drain(..)
+                    .filter(|name| name.contains('_'))
+                    .map(|name| (name, file)),
+            );
+        } else if part.trim() != "," {
+            waiting.clear();
+        }
+    }
+    found.retain(|(_, file)| file.ends_with(".rs"));
+    found
+}
+
 /// What the chart makes of these options: all objects, hooks too.
 fn rendered(options: &[&str]) -> Vec<Value> {
     let rendered = templates(options);

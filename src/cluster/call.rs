@@ -268,6 +268,19 @@ mod tests {
     }
 
     #[test]
+    fn what_the_api_server_said_is_quoted_as_far_as_it_is_for_people() {
+        let said = |message: String| {
+            let status = Box::new(Status {
+                message,
+                ..Status::default()
+            });
+            CallError::Refused { what: "trying", status }.quoted()
+        };
+        assert!(said("it is down".to_owned()).contains("it is down"));
+        assert_eq!(said("ü".repeat(5000)).chars().count(), 300);
+    }
+
+    #[test]
     fn a_name_is_put_into_a_url_only_if_it_says_nothing_else_there() {
         for name in ["reader", "system:aggregate-to-view", "a.b-c", "...", "@(x)"] {
             assert!(is_one_segment(name), "{name}");

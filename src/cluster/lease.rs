@@ -279,3 +279,38 @@ impl<'a> Election<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use super::*;
+
+    /// What is part of granting goes on for as long as the Lease is this replica's for certain, and then nothing more begins.
+    #[tokio::test(start_paused = true)]
+    async fn what_gives_access_is_dropped_when_the_lease_may_be_anothers_and_is_not_begun_after_that() {
+        let leadership = Leadership::new("this".to_owned());
+        let (begun, is_asked) = (Instant::now(), AtomicBool::new(false));
+        let asking = async || {
+            let asked = async {
+                is_asked.store(true, Relaxed);
+                std::future::pending::<kube::Result<()>>().await
+            };
+            let error = leadership.granting("giving", asked).await.unwrap_err();
+            (
+                error.is_not_leading(),
+                is_asked.swap(false, Relaxed),
+                begun.elapsed().as_secs(),
+            )
+        };
+        assert_eq!(asking().await, (true, false, 0), "it never led");
+        leadership.candidate(|candidate, now| {
+            candidate.saw_none(now);
+            candidate.wrote("1".to_owned(), now, now);
+        });
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(asking().await, (true, true, 10));
+        assert_eq!(asking().await, (true, false, 10));
+    }
+}

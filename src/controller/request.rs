@@ -460,3 +460,22 @@ async fn publish(context: &Context, request: &AccessRequest, status: AccessReque
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::fixture::*;
+
+    /// Before either, the guards are read once more.
+    #[test]
+    fn access_is_given_by_a_grant_and_by_the_seal_of_one_that_was_made_and_by_nothing_else() {
+        let given = |observed: &Observed| gives(&decide(observed, at(60)), observed);
+        let made = Observed {
+            grant: Some(granted(&approved(), 60)),
+            ..approved()
+        };
+        assert!(given(&approved()) && given(&made));
+        assert!(!given(&observed()) && !given(&sealed()));
+        assert!(!gives(&Plan::Rest, &approved()));
+    }
+}

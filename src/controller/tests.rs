@@ -1,7 +1,9 @@
 //! How the operator begins and ends, against an API server that answers when it is told to. Time is the test's.
 
 mod ends;
+mod giving;
 mod server;
+mod two_minds;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;

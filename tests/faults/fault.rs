@@ -101,11 +101,18 @@ impl Fault {
         self == Self::Late && makes_binding(call)
     }
 
-    /// The same for an operator that was killed as well: it was told that what the access rests on is gone, and had no time to say so.
+    /// The same where the operator was killed meanwhile, for whatever other fault.
     pub fn excuses_if_killed(self, undisturbed: End, end: End) -> bool {
-        // To the next one a binding that was recorded and is gone was deleted by somebody else.
-        let is_well = end.request == Some(RequestPhase::Revoked) || end.request == undisturbed.request;
-        self == Self::Stale && is_well && end.grant == Fate::Ended(EndReason::Drifted)
+        match end.grant {
+            // It was told that what the access rests on is gone, and had no time to say so. To the next one a binding that was recorded and is gone was
+            // deleted by somebody else.
+            Fate::Ended(EndReason::Drifted) => {
+                self == Self::Stale && [Some(RequestPhase::Revoked), undisturbed.request].contains(&end.request)
+            }
+            // Its few seconds were over when it was back and knew the guards, without which nothing is sealed.
+            Fate::Ended(EndReason::Expired) => end.request == Some(RequestPhase::Failed),
+            Fate::Ended(_) | Fate::Never | Fate::Gone => false,
+        }
     }
 
     /// Whether an access may end so instead of as undisturbed. Of what is allowed here nothing ends later, and nobody gets more.
@@ -151,6 +158,10 @@ impl Fault {
             (Self::Stale, "get", "accessgrants") => {
                 (end.grant == undisturbed.grant && end.request == Some(RequestPhase::Revoked))
                     || ended(RequestPhase::Revoked, Fate::Ended(EndReason::Revoked))
+            }
+            // The grant of another, who waited for the same place, was made before it took effect.
+            (Self::Late, "create", "accessgrants") if end.grant == Fate::Ended(EndReason::BindFailed) => {
+                undisturbed.grant == Fate::Ended(EndReason::Revoked) && end.request == Some(RequestPhase::Failed)
             }
             // Its time was over when the operator knew that the seal is there, or might be, or was back: it never began.
             (

@@ -287,6 +287,26 @@ async fn a_guard_that_was_in_force_stops_granting_when_it_lets_through_and_not_w
     }
 }
 
+/// Until then nobody knows whether it will pass.
+#[tokio::test(start_paused = true)]
+async fn guards_that_something_else_refuses_in_place_of_are_not_in_force_once_that_takes_ten_seconds_and_it_is_said_what_it_is()
+ {
+    let (proven, _) = proven();
+    let guards = Guards {
+        client: tries((500, "a webhook is down"), BOUNDS),
+        ..proven
+    };
+    let proving = async |seconds| {
+        let limit = Duration::from_secs(seconds);
+        assert!(tokio::time::timeout(limit, guards.prove(Duration::ZERO)).await.is_err());
+        guards.brakes.pulled()
+    };
+    assert_eq!(proving(9).await, None);
+    let pulled = proving(20).await.unwrap();
+    assert_eq!(pulled.reason, "GuardNotInForce");
+    assert!(pulled.message.contains("a webhook is down"), "{}", pulled.message);
+}
+
 /// Of a foreign one, too, in whatever version.
 #[tokio::test]
 async fn stamping_policies_are_found_in_whatever_version_they_are_served() {

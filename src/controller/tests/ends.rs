@@ -7,12 +7,12 @@ use crate::cluster::brakes::Puller;
 use crate::core::offer::rules_digest;
 
 /// When, in so many seconds, it was tried to delete the binding of the grant `g`.
-async fn ends_within(seconds: u64, server: &Server) -> Vec<u64> {
+pub async fn ends_within(seconds: u64, server: &Server) -> Vec<u64> {
     run_so_long(seconds, server).await;
     server.seconds_of(&Method::DELETE, &binding_of("g"))
 }
 
-async fn run_so_long(seconds: u64, server: &Server) {
+pub async fn run_so_long(seconds: u64, server: &Server) {
     begun(server).runs(Duration::from_secs(seconds)).await;
 }
 
@@ -232,6 +232,44 @@ async fn what_is_to_be_kept_for_longer_when_its_turn_to_be_removed_comes_is_kept
     assert_eq!(removals(20, &server), [1; 4]);
 }
 
+/// Of one requester, of whom one more ends just now. No more than a few are tried at once, and a second later again.
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_too_many_and_can_not_be_removed_are_tried_once_a_second() {
+    let ended = start() - chrono::Duration::hours(1);
+    let ended = ended.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let over = |number: usize| {
+        json!({
+            "apiVersion": "curfew.dev/v1alpha1", "kind": "AccessRequest",
+            "metadata": {"name": format!("over{number}"), "namespace": "team", "uid": format!("u{number}"), "resourceVersion": "1"},
+            "spec": {"role": {"kind": "Role", "name": "reader"}, "requester": {"username": "alice"}},
+            "status": {"phase": "Denied", "timeline": {"ended": ended}},
+        })
+    };
+    let mut things: Vec<_> = (0..501)
+        .map(|number| Thing::new("accessrequests", over(number)))
+        .collect();
+    let [mut request, role, namespace] = grounds("g");
+    request.1["spec"]["decisions"] =
+        json!([{"verdict": "Revoke", "username": "alice", "via": ["requester"], "offer": ""}]);
+    request.1["status"] = json!({"phase": "Pending"});
+    things.extend([request, role, namespace]);
+    let mut server = Server::with(things);
+    (server.lease, server.echoes, server.verdict) = (Some(Arc::default()), true, StatusCode::INTERNAL_SERVER_ERROR);
+    server.deletes.add_permits(1000);
+    let mut operator = begun(&server);
+    for _ in 0..20 {
+        operator.runs(Duration::from_millis(500)).await;
+        operator.brakes.release(Puller::Guards);
+    }
+    let tried = removals(501, &server);
+    assert!((5..50).contains(&tried.len()), "{tried:?}");
+    let text = operator.metrics.text().unwrap();
+    assert!(
+        text.contains("controller=\"retention\",kind=\"server_error\""),
+        "{text}"
+    );
+}
+
 /// When it was tried to remove any of so many.
 fn removals(of: usize, server: &Server) -> Vec<u64> {
     let tried = (0..of).flat_map(|number| server.seconds_of(&Method::DELETE, &format!("/over{number}")));
@@ -239,7 +277,7 @@ fn removals(of: usize, server: &Server) -> Vec<u64> {
 }
 
 /// Where a replica leads. Whether there are guards it asks for ten seconds, and then anew.
-fn leading(things: Vec<Thing>) -> Server {
+pub fn leading(things: Vec<Thing>) -> Server {
     let mut server = Server::with(things);
     server.lease = Some(Arc::default());
     server.fate = |method, path| match path.ends_with("/selfsubjectreviews") || *method == Method::GET && !is_list(path)
@@ -400,6 +438,26 @@ async fn what_is_bound_in_one_of_two_namespaces_and_can_not_be_in_the_other_ends
         let ends = ends_within(60, &sealed_for_two(bound)).await;
         assert_eq!(ends.first().copied(), first, "bound in {bound}: {ends:?}");
     }
+}
+
+/// Nothing else stops it: whether there are guards isn't answered, and meanwhile they are taken to be there.
+#[tokio::test(start_paused = true)]
+async fn what_is_bound_in_one_of_two_namespaces_ends_after_a_minute_also_where_only_the_lease_is_wanting() {
+    let mut server = sealed_for_two(1);
+    let of_two = server.things.iter_mut().find(|Thing(kind, ..)| *kind == "accessgrants");
+    // Ten seconds, and ten more, are when the brake is on again for a moment.
+    of_two.unwrap().1["metadata"]["creationTimestamp"] = "2027-01-15T07:59:25Z".into();
+    server.fate = |_, path| match path.ends_with("/selfsubjectreviews") {
+        true => Fate::Lost,
+        false => Fate::Answered,
+    };
+    let mut operator = begun(&server);
+    for _ in 0..120 {
+        operator.brakes.release(Puller::Guards);
+        operator.runs(Duration::from_millis(300)).await;
+    }
+    let ends = server.seconds_of(&Method::DELETE, &binding_of("g"));
+    assert_eq!(ends.first(), Some(&25), "{ends:?}");
 }
 
 /// Another replica waited until it might bind, and began with the first just now.

@@ -32,6 +32,9 @@ const KINDS: [&str; 10] = [
     "services",
 ];
 
+/// No test needs so many calls.
+const MOST: usize = 20_000;
+
 /// When a test begins.
 pub fn start() -> DateTime<Utc> {
     "2027-01-15T08:00:00Z".parse().unwrap()
@@ -71,6 +74,8 @@ pub struct Server {
     pub lingers: Option<Value>,
     /// What a write is answered with.
     pub written: StatusCode,
+    /// Whether a write is answered as if it had been stored.
+    pub echoes: bool,
     /// What is there by now of an object that lists and watches show as it was.
     pub newer: Option<Value>,
     /// When all of it goes, after the start, if it does.
@@ -93,6 +98,7 @@ impl Server {
             verdict: StatusCode::OK,
             lingers: None,
             written: StatusCode::NOT_FOUND,
+            echoes: false,
             newer: None,
             goes: None,
             lease: None,
@@ -108,9 +114,10 @@ impl Server {
             let server = server.clone();
             let (parts, body) = request.into_parts();
             async move {
+                let body = body.collect().await?.to_bytes();
                 let answer = match server.lease.as_ref().filter(|_| parts.uri.path().contains("/leases")) {
-                    Some(lease) => of_lease(lease, &body.collect().await?.to_bytes()),
-                    None => server.answer(&parts.method, &parts.uri).await,
+                    Some(lease) => of_lease(lease, &body),
+                    None => server.answer(&parts.method, &parts.uri, &body).await,
                 };
                 Ok::<_, tower::BoxError>(answer)
             }
@@ -125,10 +132,16 @@ impl Server {
         such.map(|(when, ..)| when.as_secs()).collect()
     }
 
-    async fn answer(&self, method: &Method, uri: &Uri) -> Response<Body> {
+    async fn answer(&self, method: &Method, uri: &Uri, body: &[u8]) -> Response<Body> {
         let path = uri.path();
         let call = (self.begun.elapsed(), method.clone(), path.to_owned());
-        self.calls.lock().unwrap().push(call);
+        let number = {
+            let mut calls = self.calls.lock().unwrap();
+            calls.push(call);
+            calls.len()
+        };
+        // Where nothing waits no time passes.
+        assert!(number < MOST, "it is asked without a pause");
         let _answer = self.answers.acquire().await.unwrap();
         match (self.fate)(method, path) {
             Fate::Answered => {}
@@ -145,9 +158,25 @@ impl Server {
                 }
             }
             Method::PATCH if self.lingers.is_some() => status(StatusCode::CONFLICT),
+            Method::PUT | Method::POST if self.echoes => self.store(body),
             Method::PUT => status(self.written),
             _ => status(StatusCode::NOT_FOUND),
         }
+    }
+
+    /// Answers with what was written, as if it had been stored, unless what there is by now is another version.
+    fn store(&self, body: &[u8]) -> Response<Body> {
+        let mut stored: Value = serde_json::from_slice(body).unwrap();
+        let is_older = |newer: &Value| {
+            let [newer, written] = [&newer["metadata"], &stored["metadata"]];
+            newer["name"] == written["name"] && newer["resourceVersion"] != written["resourceVersion"]
+        };
+        if self.newer.as_ref().is_some_and(is_older) {
+            return status(StatusCode::CONFLICT);
+        }
+        let metadata = stored["metadata"].as_object_mut().unwrap();
+        metadata.entry("uid").or_insert_with(|| "made-just-now".into());
+        response(&stored)
     }
 
     fn read(&self, path: &str, query: &str) -> Response<Body> {
