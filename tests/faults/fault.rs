@@ -158,6 +158,8 @@ impl Fault {
             (Self::Stale, "get", "accessgrants") => {
                 (end.grant == undisturbed.grant && end.request == Some(RequestPhase::Revoked))
                     || ended(RequestPhase::Revoked, Fate::Ended(EndReason::Revoked))
+                    // What isn't there can't be extended.
+                    || (undisturbed.grant == Fate::Ended(EndReason::Revoked) && ended(RequestPhase::Failed, Fate::Never))
             }
             // The grant of another, who waited for the same place, was made before it took effect.
             (Self::Late, "create", "accessgrants") if end.grant == Fate::Ended(EndReason::BindFailed) => {
