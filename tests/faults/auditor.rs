@@ -183,11 +183,10 @@ fn one_of_each(subject: &Subject, life: &Life, evidence: &Evidence) -> Findings 
             .collect();
         bindings.sort();
         let mut allowed = subject.bindings * subject.namespaces;
-        if subject.may_take_back {
-            let taken_back = bindings
-                .iter()
-                .filter(|(_, gone)| was_killed_then(*gone, evidence.outages));
-            allowed += taken_back.count();
+        // The last is followed by none.
+        if let (true, Some((_last, before))) = (subject.may_take_back, bindings.split_last()) {
+            let killed_then = |(_, gone): &&(_, _)| was_killed_then(*gone, evidence.outages);
+            allowed += before.iter().filter(killed_then).count();
         }
         if bindings.len() > allowed {
             let number = bindings.len();

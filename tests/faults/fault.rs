@@ -101,20 +101,6 @@ impl Fault {
         self == Self::Late && makes_binding(call)
     }
 
-    /// The same where the operator was killed meanwhile, for whatever other fault.
-    pub fn excuses_if_killed(self, undisturbed: End, end: End) -> bool {
-        match end.grant {
-            // It was told that what the access rests on is gone, and had no time to say so. To the next one a binding that was recorded and is gone was
-            // deleted by somebody else.
-            Fate::Ended(EndReason::Drifted) => {
-                self == Self::Stale && [Some(RequestPhase::Revoked), undisturbed.request].contains(&end.request)
-            }
-            // Its few seconds were over when it was back and knew the guards, without which nothing is sealed.
-            Fate::Ended(EndReason::Expired) => end.request == Some(RequestPhase::Failed),
-            Fate::Ended(_) | Fate::Never | Fate::Gone => false,
-        }
-    }
-
     /// Whether an access may end so instead of as undisturbed. Of what is allowed here nothing ends later, and nobody gets more.
     pub fn excuses(self, call: &Call, undisturbed: End, end: End) -> bool {
         let ended = |request, grant| {
@@ -172,6 +158,20 @@ impl Fault {
                 "accessgrants" | "accessrequests/status",
             ) => ended(RequestPhase::Failed, Fate::Ended(EndReason::Expired)),
             _ => false,
+        }
+    }
+
+    /// The same where the operator was killed meanwhile, for whatever other fault.
+    pub fn excuses_if_killed(self, undisturbed: End, end: End) -> bool {
+        match end.grant {
+            // It was told that what the access rests on is gone, and had no time to say so. To the next one a binding that was recorded and is gone was
+            // deleted by somebody else.
+            Fate::Ended(EndReason::Drifted) => {
+                self == Self::Stale && [Some(RequestPhase::Revoked), undisturbed.request].contains(&end.request)
+            }
+            // Its few seconds were over when it was back and knew the guards, without which nothing is sealed.
+            Fate::Ended(EndReason::Expired) => end.request == Some(RequestPhase::Failed),
+            Fate::Ended(_) | Fate::Never | Fate::Gone => false,
         }
     }
 }

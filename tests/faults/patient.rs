@@ -82,10 +82,10 @@ impl Patient {
         self.outages.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What it wrote to its log about something.
-    pub fn said_of(&self, what: &str) -> String {
-        let log = self.operator.log();
-        let about: Vec<&str> = log.lines().filter(|line| line.contains(what)).collect();
+    /// What it wrote to its log about an instance.
+    pub fn said_of(&self, id: &str) -> String {
+        let (log, named) = (self.operator.log(), format!("{id}\""));
+        let about: Vec<&str> = log.lines().filter(|line| line.contains(&named)).collect();
         about.join("\n")
     }
 }

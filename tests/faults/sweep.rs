@@ -140,7 +140,7 @@ pub async fn sweep(world: &World, seed: u64, extent: Extent) -> Outcome {
             pages,
             log: &log,
             outages: &world.patient.outages(),
-            said_of: &|id| world.patient.said_of(&format!("{id}\"")),
+            said_of: &|id| world.patient.said_of(id),
             operator: &world.operator,
             namespace: &world.namespace,
         };
@@ -245,7 +245,7 @@ impl Stage<'_> {
         let killed = world.patient.outages().iter().any(|outage| outage.from >= begun);
         let wrong = wrong(scenario, fault.as_ref(), killed, &settled);
         let wrong = wrong.map(|wrong| {
-            let log = world.patient.said_of(&format!("{}\"", instance.id));
+            let log = world.patient.said_of(&instance.id);
             format!("{}: {wrong}\n{log}", instance.id)
         });
         Played {
